@@ -1,0 +1,3 @@
+//! cooper: builds container images without a daemon.
+
+fn main() {}

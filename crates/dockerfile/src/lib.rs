@@ -1,0 +1,1 @@
+//! Dockerfiles: lossless syntax, typed instructions, word expansion, ignore files.

@@ -1,0 +1,1 @@
+//! Drives the solver: where the pure core meets files, processes and registries.

@@ -1,0 +1,1 @@
+//! Writes OCI layouts, archives and directories.

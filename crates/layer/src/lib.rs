@@ -1,0 +1,1 @@
+//! Image layers: tar, whiteouts, diff, safe unpacking, compression, entry index.

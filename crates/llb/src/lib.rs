@@ -1,0 +1,1 @@
+//! LLB, BuildKit's content-addressed build graph: ops, builder, wire form.

@@ -1,0 +1,1 @@
+//! Build progress as an append-only log of events, with renderers.

@@ -1,0 +1,1 @@
+//! Image and local sources: from a name to a pinned identity and layers.

@@ -1,0 +1,1 @@
+//! A folder of blobs, layers, snapshots and records shared by processes.

@@ -1,0 +1,3 @@
+//! Builds, tests, checks and measures cooper.
+
+fn main() {}
