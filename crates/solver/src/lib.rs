@@ -1,1 +1,11 @@
 //! Decides what to do next in a content-addressed graph: one key a vertex, one flight a key.
+
+mod error;
+mod ids;
+mod protocol;
+mod solver;
+
+pub use error::Misuse;
+pub use ids::{AskId, DemandId, Edge, FlightId, JobId, Key, Node, Nonce, Out, Pin, ResultId, VertexId};
+pub use protocol::{Event, Failed, Failure, Kept, Note, Priority, Ran, Request, Unkeyed, Why};
+pub use solver::Solver;
