@@ -37,7 +37,7 @@ fn dump_node(node: &Node) -> String {
 
 /// The tree and what its instructions mean as JSON, or the error.
 ///
-/// Keys without content are left out, except `args`. `stages` and `meta_args`, or `instruction_error`, are there if the
+/// Keys without content are left out, except `args` and `cmds`; the trigger of an `ONBUILD` has no lines of its own. `stages` and `meta_args`, or `instruction_error`, are there if the
 /// text could be parsed.
 pub fn to_json(file: &Result<Dockerfile, Error>) -> Value {
     let file = match file {
@@ -85,11 +85,8 @@ fn put(out: &mut Map<String, Value>, key: &str, value: Value) {
 fn node_json(node: &Node) -> Value {
     let mut out = Map::new();
     out.insert("cmd".into(), node.keyword.text.clone().into());
-    // A trigger has no lines of its own.
-    if node.lines.start > 0 {
-        out.insert("start".into(), node.lines.start.into());
-        out.insert("end".into(), node.lines.end.into());
-    }
+    out.insert("start".into(), node.lines.start.into());
+    out.insert("end".into(), node.lines.end.into());
     put(&mut out, "flags", node.flags.iter().map(|f| Value::from(f.text.clone())).collect());
     put(&mut out, "json", node.json.into());
     put(&mut out, "original", node.original.clone().into());
@@ -115,7 +112,7 @@ fn stages_json(out: &mut Map<String, Value>, all: &Stages) {
         put(&mut out, "platform", stage.platform.clone().into());
         put(&mut out, "doc", stage.doc.clone().into());
         out.insert("line".into(), stage.lines.start.into());
-        put(&mut out, "cmds", stage.commands.iter().map(command).collect());
+        out.insert("cmds".into(), stage.commands.iter().map(command).collect());
         Value::Object(out)
     });
     put(out, "stages", stages.collect());

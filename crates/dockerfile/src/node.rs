@@ -103,3 +103,10 @@ pub struct Directive {
     /// Bytes of the whole line without its break.
     pub span: Span,
 }
+
+impl Directive {
+    /// The value up to its first space: for `syntax` the image's reference, without options after it.
+    pub fn first_word(&self) -> &str {
+        self.value.split(' ').next().unwrap_or_default()
+    }
+}

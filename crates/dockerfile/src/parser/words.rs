@@ -68,7 +68,9 @@ impl<'a> Splitter<'a> {
             "expose" | "from" => self.split_blanks(node, start, end),
             "maintainer" | "stopsignal" | "user" | "workdir" => self.all(node, start, end),
             "onbuild" if start < end && depth > 0 => {
-                node.child = Some(Box::new(self.node(start, end, depth - 1)?));
+                let mut child = self.node(start, end, depth - 1)?;
+                child.original = String::from_utf8_lossy(self.text(start, end)).into_owned();
+                node.child = Some(Box::new(child));
             }
             "onbuild" => {}
             // Of an unknown instruction one empty argument is left.
