@@ -1,8 +1,10 @@
 //! Decides what to do next in a content-addressed graph: one key a vertex, one flight a key.
 
 mod error;
+mod fault;
 mod ids;
 mod protocol;
+mod slab;
 mod solver;
 
 pub use error::Misuse;

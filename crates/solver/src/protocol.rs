@@ -317,6 +317,10 @@ pub enum Why {
     Forced,
     /// The bytes of its result were lost.
     Lost,
-    /// An earlier run failed in a way that concerns only the job for which it ran, or was stopped.
+    /// Its last run found an input's bytes missing.
+    InputLost,
+    /// Its last run read something else than its key was made of.
+    KeyStale,
+    /// Its last run failed in a way that concerns only the job for which it ran, or was stopped.
     TakenOver,
 }
