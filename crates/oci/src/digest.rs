@@ -171,7 +171,8 @@ mod tests {
 
     #[test]
     fn refuses_what_is_no_digest() {
-        for bad in ["", "sha256", "sha256:", "sha512:00", "sha256:E3B0", &EMPTY[..70], &EMPTY.to_uppercase()] {
+        for bad in ["", "sha256", "sha256:", "sha512:00", "sha256:E3B0", &EMPTY[..70], &EMPTY.to_uppercase()]
+        {
             assert!(bad.parse::<Digest>().is_err(), "{bad}");
         }
     }
