@@ -229,7 +229,10 @@ impl<'a> Parser<'a> {
             let indent = source::leading_space(body.text);
             let rest = body.text.get(indent..).unwrap_or_default();
             if rest.first() == Some(&b'#') {
-                logical.skip(TokenKind::Comment, line.span());
+                let mark = body.start + indent;
+                logical.skip(TokenKind::Blank, Span::new(body.start, mark));
+                logical.skip(TokenKind::Comment, Span::new(mark, body.span().end));
+                logical.skip(TokenKind::Blank, Span::new(body.span().end, line.span().end));
             } else if rest.is_empty() {
                 logical.skip(TokenKind::Blank, line.span());
                 empty_lines = true;

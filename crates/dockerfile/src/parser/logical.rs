@@ -105,8 +105,11 @@ impl Logical {
                     word => {
                         let end = word.map_or(piece.span.end, |(span, _)| span.start.min(piece.span.end));
                         let gap = self.slice(piece, at, end);
-                        let blank = gap.iter().all(|b| b.is_ascii_whitespace() || *b == 0xb);
-                        push(if blank { TokenKind::Blank } else { TokenKind::Text }, at, end);
+                        let text = at + gap.iter().take_while(|b| is_space(b)).count();
+                        let text_end = at + gap.iter().rposition(|b| !is_space(b)).map_or(0, |last| last + 1);
+                        push(TokenKind::Blank, at, text);
+                        push(TokenKind::Text, text, text_end);
+                        push(TokenKind::Blank, text_end.max(text), end);
                         at = end;
                     }
                 }
@@ -120,6 +123,10 @@ impl Logical {
         let range = base + (start - piece.span.start)..base + (end - piece.span.start);
         self.text.get(range).unwrap_or_default()
     }
+}
+
+fn is_space(byte: &u8) -> bool {
+    byte.is_ascii_whitespace() || *byte == 0xb
 }
 
 /// The line without the escape character at its end, if that makes the next line continue it.
