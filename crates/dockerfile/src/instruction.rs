@@ -22,6 +22,10 @@ use std::time::Duration;
 pub struct Stage {
     /// Name after `AS`, in lower case; empty if there is none.
     pub name: String,
+    /// The word `AS` as written; empty if there is no name.
+    pub as_keyword: String,
+    /// The name as written; empty if there is none.
+    pub written_name: String,
     /// The word after `FROM`: an image, a stage, a named context or `scratch`; not expanded.
     pub base: String,
     /// Value of `--platform`, not expanded; empty if absent.
@@ -47,7 +51,8 @@ pub struct Stage {
 pub struct Command {
     /// The keyword as written (`RUN`, `run`, ...).
     pub keyword: String,
-    /// The instruction as one line, continuations joined, trimmed, without heredoc bodies.
+    /// The instruction as one line, continuations joined, trimmed, without heredoc bodies. Bytes that are not UTF-8
+    /// are replaced; `span` leads to them.
     pub text: String,
     /// Lines from the keyword to the last continuation or heredoc terminator.
     pub lines: Lines,

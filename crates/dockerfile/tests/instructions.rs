@@ -1,4 +1,5 @@
 //! What nodes mean: every instruction, every flag, every error.
+#![allow(clippy::unwrap_used, reason = "a failed step of a test ends it")]
 
 use cooper_dockerfile::instruction::{
     self, Command, Instruction, Item, MountType, Network, Security, Sharing, parse_one,
@@ -125,6 +126,7 @@ fn stages() {
     let [first, second] = all.stages.as_slice() else { panic!("two stages") };
     assert_eq!((first.name.as_str(), first.base.as_str(), first.platform.as_str()), ("base", "img", "$P"));
     assert_eq!((first.doc.as_str(), first.keyword.as_str(), first.lines.start), ("the base", "From", 3));
+    assert_eq!((first.as_keyword.as_str(), first.written_name.as_str()), ("aS", "Base"));
     assert_eq!(first.text, "From --platform=$P img aS Base");
     assert_eq!((second.name.as_str(), second.base.as_str(), second.commands.len()), ("", "Base", 1));
     assert_eq!(first.commands[0].instruction.name(), "run");
@@ -233,7 +235,17 @@ fn places_of_errors() {
     let error = stages(text).unwrap_err();
     assert_eq!(error.to_string(), "dockerfile parse error on line 3: unknown flag: --x");
     assert_eq!((error.lines.start, error.lines.end), (3, 4));
-    assert_eq!(error.span.map(|s| s.of(text.as_bytes())), Some(&b"RUN --x \\\n b"[..]));
+    let at_fault = |text: &str| {
+        let span = stages(text).unwrap_err().span.unwrap();
+        String::from_utf8_lossy(span.of(text.as_bytes())).into_owned()
+    };
+    assert_eq!(at_fault("FROM a\nRUN --x=\"y z\" \\\n b"), "--x=\"y z\"", "a flag");
+    assert_eq!(
+        at_fault("FROM a\nRUN --mount=type=cache --mount=\"\" b"),
+        "--mount=\"\"",
+        "a value of a flag"
+    );
+    assert_eq!(at_fault("FROM a\nUSER \\\n"), "USER ", "an instruction");
 }
 
 /// Expands a command with variables `A=x` and `B="y z"`.

@@ -1,4 +1,5 @@
 //! How lines become nodes: one row a rule.
+#![allow(clippy::unwrap_used, reason = "a failed step of a test ends it")]
 
 use cooper_dockerfile::{Lines, dump, parse, tokens};
 

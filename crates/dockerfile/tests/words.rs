@@ -1,4 +1,5 @@
 //! Expansion of words: one row a rule.
+#![allow(clippy::unwrap_used, reason = "a failed step of a test ends it")]
 
 use cooper_dockerfile::shell::{EmptyEnv, Env, Lexer};
 use std::collections::{BTreeMap, HashMap};

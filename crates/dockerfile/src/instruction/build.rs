@@ -1,7 +1,7 @@
 //! From nodes to stages and commands.
 
 use super::fields::{parse_duration, parse_i32, to_duration};
-use super::flags::{FlagType, Flags};
+use super::flags::{Fault, FlagType, Flags};
 use super::suggest::suggest;
 use super::{
     Add, ArgPair, Command, CommandLine, Copy, Healthcheck, InlineFile, Instruction, Label, Network, Pair,
@@ -87,10 +87,15 @@ pub enum Item {
 /// What is wrong with it. BuildKit gives the message without its `dockerfile parse error` prefix where it parses
 /// triggers: clear [`Error::prefixed`] there.
 pub fn parse_one(node: &Node) -> Result<Item, Error> {
-    item(node).map_err(|problem| Error { problem, lines: node.lines, span: Some(node.span), prefixed: true })
+    item(node).map_err(|fault| Error {
+        problem: fault.problem,
+        lines: node.lines,
+        span: Some(fault.span.unwrap_or(node.span)),
+        prefixed: true,
+    })
 }
 
-fn item(node: &Node) -> Result<Item, Problem> {
+fn item(node: &Node) -> Result<Item, Fault> {
     let args = arguments(node);
     let instruction = match node.name().as_str() {
         "from" => return from(node, &args).map(Item::Stage),
@@ -131,9 +136,9 @@ fn item(node: &Node) -> Result<Item, Problem> {
         "shell" => {
             no_flags(node)?;
             match (args.is_empty(), node.json) {
-                (true, _) => return Err(Problem::AtLeastOne("SHELL")),
+                (true, _) => return Err(Problem::AtLeastOne("SHELL").into()),
                 (false, true) => Instruction::Shell(owned(&args)),
-                (false, false) => return Err(Problem::NotJson("SHELL")),
+                (false, false) => return Err(Problem::NotJson("SHELL").into()),
             }
         }
         // Flags are split off but never looked at, as in BuildKit.
@@ -148,7 +153,7 @@ fn item(node: &Node) -> Result<Item, Problem> {
             no_flags(node)?;
             let volumes: Vec<String> = args.iter().map(|v| v.trim().to_owned()).collect();
             if volumes.iter().any(String::is_empty) {
-                return Err(Problem::EmptyVolume);
+                return Err(Problem::EmptyVolume.into());
             }
             Instruction::Volume(volumes)
         }
@@ -160,7 +165,7 @@ fn item(node: &Node) -> Result<Item, Problem> {
         _ => {
             let name = node.keyword.text.clone();
             let hint = suggest(&name, KEYWORDS, false);
-            return Err(Problem::UnknownInstruction { name, hint });
+            return Err(Problem::UnknownInstruction { name, hint }.into());
         }
     };
     Ok(Item::Command(Command {
@@ -204,7 +209,7 @@ fn exactly_one(name: &'static str, args: &[&str]) -> Result<String, Problem> {
     }
 }
 
-fn no_flags(node: &Node) -> Result<(), Problem> {
+fn no_flags(node: &Node) -> Result<(), Fault> {
     Flags::parse(&node.flags, &[]).map(drop)
 }
 
@@ -232,22 +237,24 @@ fn doc(comments: &[String], name: &str) -> String {
     comments.iter().find_map(after).unwrap_or_default()
 }
 
-fn from(node: &Node, args: &[&str]) -> Result<Stage, Problem> {
+fn from(node: &Node, args: &[&str]) -> Result<Stage, Fault> {
     let (base, name) = match args {
         [base] => (*base, String::new()),
         [base, word, name] if fold_eq(word, "as") => {
             let lower = name.to_lowercase();
             if !is_stage_name(&lower) {
-                return Err(Problem::StageName(go_quote(name.as_bytes())));
+                return Err(Problem::StageName(go_quote(name.as_bytes())).into());
             }
             (*base, lower)
         }
-        _ => return Err(Problem::FromArguments),
+        _ => return Err(Problem::FromArguments.into()),
     };
     let flags = Flags::parse(&node.flags, &[("platform", FlagType::String)])?;
     Ok(Stage {
         doc: doc(&node.comments, &name),
         name,
+        as_keyword: args.get(1).copied().unwrap_or_default().to_owned(),
+        written_name: args.get(2).copied().unwrap_or_default().to_owned(),
         base: base.to_owned(),
         platform: flags.string("platform"),
         commands: Vec::new(),
@@ -311,7 +318,7 @@ fn needs_destination(name: &'static str, args: &[&str]) -> Result<(), Problem> {
     if args.len() < 2 { Err(Problem::NoDestination(name)) } else { Ok(()) }
 }
 
-fn add(node: &Node, args: &[&str]) -> Result<Add, Problem> {
+fn add(node: &Node, args: &[&str]) -> Result<Add, Fault> {
     needs_destination("ADD", args)?;
     let flags = Flags::parse(
         &node.flags,
@@ -337,7 +344,7 @@ fn add(node: &Node, args: &[&str]) -> Result<Add, Problem> {
     })
 }
 
-fn copy(node: &Node, args: &[&str]) -> Result<Copy, Problem> {
+fn copy(node: &Node, args: &[&str]) -> Result<Copy, Fault> {
     needs_destination("COPY", args)?;
     let flags = Flags::parse(
         &node.flags,
@@ -370,7 +377,7 @@ fn command_line(node: &Node, args: &[&str]) -> CommandLine {
     CommandLine { args: json_or_line(node, args), shell: !node.json }
 }
 
-fn run(node: &Node, args: &[&str]) -> Result<Run, Problem> {
+fn run(node: &Node, args: &[&str]) -> Result<Run, Fault> {
     let flags = Flags::parse(
         &node.flags,
         &[
@@ -380,22 +387,20 @@ fn run(node: &Node, args: &[&str]) -> Result<Run, Problem> {
             ("security", FlagType::String),
         ],
     )?;
-    let devices = flags.strings("device");
-    let devices = devices.iter().map(|text| mount::parse_device(text)).collect::<Result<_, _>>()?;
+    let devices = flags.read("device", mount::parse_device)?;
     let mount_flags = flags.strings("mount");
-    let mounts = mount_flags.iter().map(|text| mount::parse::<Problem>(text, None));
-    let mounts = mounts.collect::<Result<_, _>>()?;
-    let network = match flags.get("network") {
-        None | Some("default") => Network::Default,
-        Some("none") => Network::None,
-        Some("host") => Network::Host,
-        Some(other) => return Err(Problem::Network(go_quote(other.as_bytes()))),
-    };
-    let security = match flags.get("security") {
-        None | Some("sandbox") => Security::Sandbox,
-        Some("insecure") => Security::Insecure,
-        Some(other) => return Err(Problem::Security(go_quote(other.as_bytes()))),
-    };
+    let mounts = flags.read("mount", |text| mount::parse::<Problem>(text, None))?;
+    let network = flags.read("network", |text| match text {
+        "default" => Ok(Network::Default),
+        "none" => Ok(Network::None),
+        "host" => Ok(Network::Host),
+        other => Err(Problem::Network(go_quote(other.as_bytes()))),
+    })?;
+    let security = flags.read("security", |text| match text {
+        "sandbox" => Ok(Security::Sandbox),
+        "insecure" => Ok(Security::Insecure),
+        other => Err(Problem::Security(go_quote(other.as_bytes()))),
+    })?;
     let file = |h: &crate::node::Heredoc| InlineFile {
         name: h.name.clone(),
         data: h.content.clone(),
@@ -406,20 +411,20 @@ fn run(node: &Node, args: &[&str]) -> Result<Run, Problem> {
         files: node.heredocs.iter().map(file).collect(),
         mount_flags,
         mounts,
-        network,
-        security,
+        network: network.into_iter().next().unwrap_or_default(),
+        security: security.into_iter().next().unwrap_or_default(),
         devices,
         flags_used: flags.used(),
     })
 }
 
-fn onbuild(node: &Node, args: &[&str]) -> Result<String, Problem> {
+fn onbuild(node: &Node, args: &[&str]) -> Result<String, Fault> {
     at_least_one("ONBUILD", args)?;
     no_flags(node)?;
     let trigger = args.first().copied().unwrap_or_default().trim().to_uppercase();
     match trigger.as_str() {
-        "ONBUILD" => return Err(Problem::OnbuildChained),
-        "MAINTAINER" | "FROM" => return Err(Problem::OnbuildTrigger(trigger)),
+        "ONBUILD" => return Err(Problem::OnbuildChained.into()),
+        "MAINTAINER" | "FROM" => return Err(Problem::OnbuildTrigger(trigger).into()),
         _ => {}
     }
     let mut text = strip_onbuild(&node.original).to_owned();
@@ -441,15 +446,15 @@ fn strip_onbuild(text: &str) -> &str {
     }
 }
 
-fn healthcheck(node: &Node, args: &[&str]) -> Result<Healthcheck, Problem> {
+fn healthcheck(node: &Node, args: &[&str]) -> Result<Healthcheck, Fault> {
     let Some((first, args)) = args.split_first() else {
-        return Err(Problem::AtLeastOne("HEALTHCHECK"));
+        return Err(Problem::AtLeastOne("HEALTHCHECK").into());
     };
     let kind = first.to_uppercase();
     if kind == "NONE" {
         // Flags of NONE are ignored, as in BuildKit.
         if !args.is_empty() {
-            return Err(Problem::HealthcheckNone);
+            return Err(Problem::HealthcheckNone.into());
         }
         return Ok(Healthcheck { test: vec![kind], ..Healthcheck::default() });
     }
@@ -464,11 +469,11 @@ fn healthcheck(node: &Node, args: &[&str]) -> Result<Healthcheck, Problem> {
         ],
     )?;
     if kind != "CMD" {
-        return Err(Problem::HealthcheckType(go_quote(kind.as_bytes())));
+        return Err(Problem::HealthcheckType(go_quote(kind.as_bytes())).into());
     }
     let command = json_or_line(node, args);
     if command.is_empty() {
-        return Err(Problem::HealthcheckNoCommand);
+        return Err(Problem::HealthcheckNoCommand.into());
     }
     let mut test = vec![if node.json { "CMD" } else { "CMD-SHELL" }.to_owned()];
     test.extend(command);
@@ -482,28 +487,28 @@ fn healthcheck(node: &Node, args: &[&str]) -> Result<Healthcheck, Problem> {
     })
 }
 
-fn interval(flags: &Flags<'_>, name: &str) -> Result<Duration, Problem> {
-    let text = flags.get(name).unwrap_or_default();
-    if text.is_empty() {
-        return Ok(Duration::ZERO);
-    }
-    let ns = parse_duration(text).map_err(Problem::Duration)?;
-    // Below a millisecond the health check of a container would busy the engine; zero asks for the default.
-    if ns != 0 && ns < 1_000_000 {
-        return Err(Problem::IntervalTooShort(go_quote(name.as_bytes())));
-    }
-    Ok(to_duration(ns))
+fn interval(flags: &Flags<'_>, name: &str) -> Result<Duration, Fault> {
+    let read = |text: &str| {
+        let ns = if text.is_empty() { 0 } else { parse_duration(text).map_err(Problem::Duration)? };
+        // Below a millisecond the health check of a container would busy the engine; zero asks for the default.
+        if ns != 0 && ns < 1_000_000 {
+            return Err(Problem::IntervalTooShort(go_quote(name.as_bytes())));
+        }
+        Ok(to_duration(ns))
+    };
+    Ok(flags.read(name, read)?.into_iter().next().unwrap_or_default())
 }
 
-fn retries(flags: &Flags<'_>) -> Result<i32, Problem> {
-    let text = flags.get("retries").unwrap_or_default();
-    if text.is_empty() {
-        return Ok(0);
-    }
-    let number =
-        parse_i32(text).map_err(|reason| Problem::Number { reason, value: go_quote(text.as_bytes()) })?;
-    if number < 0 {
-        return Err(Problem::NegativeRetries(i64::from(number)));
-    }
-    Ok(number)
+fn retries(flags: &Flags<'_>) -> Result<i32, Fault> {
+    let read = |text: &str| {
+        if text.is_empty() {
+            return Ok(0);
+        }
+        let invalid = |reason| Problem::Number { reason, value: go_quote(text.as_bytes()) };
+        match parse_i32(text).map_err(invalid)? {
+            number if number < 0 => Err(Problem::NegativeRetries(i64::from(number))),
+            number => Ok(number),
+        }
+    };
+    Ok(flags.read("retries", read)?.into_iter().next().unwrap_or_default())
 }

@@ -3,6 +3,19 @@
 use super::suggest::suggest;
 use crate::error::Problem;
 use crate::node::Word;
+use crate::position::Span;
+
+/// A problem, and the word at fault where it is known.
+pub(super) struct Fault {
+    pub(super) problem: Problem,
+    pub(super) span: Option<Span>,
+}
+
+impl From<Problem> for Fault {
+    fn from(problem: Problem) -> Self {
+        Fault { problem, span: None }
+    }
+}
 
 /// How a flag takes its value.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -17,50 +30,54 @@ pub(super) enum FlagType {
 
 /// Flags that were written, checked against those that exist.
 pub(super) struct Flags<'a> {
-    /// Name and value of each, in order.
-    values: Vec<(&'a str, &'a str)>,
+    /// Name, value and place of each, in order.
+    values: Vec<(&'a str, &'a str, Span)>,
 }
 
 impl<'a> Flags<'a> {
     /// Checks the written flags; `known` is in the order in which one is suggested for a misspelt name.
-    pub(super) fn parse(words: &'a [Word], known: &[(&'static str, FlagType)]) -> Result<Self, Problem> {
-        let mut values: Vec<(&str, &str)> = Vec::new();
+    pub(super) fn parse(words: &'a [Word], known: &[(&'static str, FlagType)]) -> Result<Self, Fault> {
+        let mut flags = Flags { values: Vec::new() };
         for word in words {
-            let word = word.text.as_str();
-            if word == "--" {
+            if word.text == "--" {
                 break;
             }
-            let Some(text) = word.strip_prefix("--") else {
-                return Err(Problem::NotAFlag(word.to_owned()));
-            };
-            let (name, value) = match text.split_once('=') {
-                Some((name, value)) => (name, Some(value)),
-                None => (text, None),
-            };
-            let dashed = || format!("--{name}");
-            let Some((_, kind)) = known.iter().find(|(known, _)| *known == name) else {
-                let names: Vec<&str> = known.iter().map(|(name, _)| *name).collect();
-                return Err(Problem::UnknownFlag { name: dashed(), hint: suggest(name, &names, true) });
-            };
-            // At most a handful of flags exist, so only repeatable ones can make this list long.
-            if *kind != FlagType::Strings && values.iter().any(|(known, _)| *known == name) {
-                return Err(Problem::RepeatedFlag(dashed()));
-            }
-            let value = match (kind, value) {
-                (FlagType::Bool, None) => "true",
-                (FlagType::Bool, Some("")) | (FlagType::String | FlagType::Strings, None) => {
-                    return Err(Problem::FlagWithoutValue(dashed()));
-                }
-                (FlagType::Bool, Some(value)) => match value.to_lowercase().as_str() {
-                    "true" => "true",
-                    "false" => "false",
-                    _ => return Err(Problem::FlagNotBoolean { flag: dashed(), value: value.to_owned() }),
-                },
-                (FlagType::String | FlagType::Strings, Some(value)) => value,
-            };
-            values.push((name, value));
+            flags.add(word, known).map_err(|problem| Fault { problem, span: Some(word.span) })?;
         }
-        Ok(Flags { values })
+        Ok(flags)
+    }
+
+    fn add(&mut self, word: &'a Word, known: &[(&'static str, FlagType)]) -> Result<(), Problem> {
+        let Some(text) = word.text.strip_prefix("--") else {
+            return Err(Problem::NotAFlag(word.text.clone()));
+        };
+        let (name, value) = match text.split_once('=') {
+            Some((name, value)) => (name, Some(value)),
+            None => (text, None),
+        };
+        let dashed = || format!("--{name}");
+        let Some((_, kind)) = known.iter().find(|(known, _)| *known == name) else {
+            let names: Vec<&str> = known.iter().map(|(name, _)| *name).collect();
+            return Err(Problem::UnknownFlag { name: dashed(), hint: suggest(name, &names, true) });
+        };
+        // Repeatable flags alone can make the list long, and they are not looked for.
+        if *kind != FlagType::Strings && self.get(name).is_some() {
+            return Err(Problem::RepeatedFlag(dashed()));
+        }
+        let value = match (kind, value) {
+            (FlagType::Bool, None) => "true",
+            (FlagType::Bool, Some("")) | (FlagType::String | FlagType::Strings, None) => {
+                return Err(Problem::FlagWithoutValue(dashed()));
+            }
+            (FlagType::Bool, Some(value)) => match value.to_lowercase().as_str() {
+                "true" => "true",
+                "false" => "false",
+                _ => return Err(Problem::FlagNotBoolean { flag: dashed(), value: value.to_owned() }),
+            },
+            (FlagType::String | FlagType::Strings, Some(value)) => value,
+        };
+        self.values.push((name, value, word.span));
+        Ok(())
     }
 
     /// Value of a flag that can be written once; empty if it was not.
@@ -70,7 +87,7 @@ impl<'a> Flags<'a> {
 
     /// Value of a flag that can be written once, if it was.
     pub(super) fn get(&self, name: &str) -> Option<&'a str> {
-        self.values.iter().find(|(n, _)| *n == name).map(|(_, value)| *value)
+        self.values.iter().find(|(n, ..)| *n == name).map(|(_, value, _)| *value)
     }
 
     /// Value of a boolean flag, if it was written.
@@ -80,17 +97,29 @@ impl<'a> Flags<'a> {
 
     /// Values of a flag that can be repeated.
     pub(super) fn strings(&self, name: &str) -> Vec<String> {
-        self.values.iter().filter(|(n, _)| *n == name).map(|(_, value)| (*value).to_owned()).collect()
+        self.values.iter().filter(|(n, ..)| *n == name).map(|(_, value, _)| (*value).to_owned()).collect()
     }
 
     /// Names that were written, each once, in order.
     pub(super) fn used(&self) -> Vec<String> {
         let mut names: Vec<String> = Vec::new();
-        for (name, _) in &self.values {
+        for (name, ..) in &self.values {
             if !names.iter().any(|n| n == name) {
                 names.push((*name).to_owned());
             }
         }
         names
+    }
+
+    /// Reads the values of a flag with a syntax of its own; a fault names the flag.
+    pub(super) fn read<T>(
+        &self,
+        name: &str,
+        read: impl Fn(&'a str) -> Result<T, Problem>,
+    ) -> Result<Vec<T>, Fault> {
+        let values = self.values.iter().filter(|(n, ..)| *n == name);
+        values
+            .map(|(_, value, span)| read(value).map_err(|problem| Fault { problem, span: Some(*span) }))
+            .collect()
     }
 }

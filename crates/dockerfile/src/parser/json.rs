@@ -283,4 +283,27 @@ mod tests {
         let deep = format!("{}{}", "[".repeat(11_000), "]".repeat(11_000));
         assert_eq!(values(&deep), Err(NoStrings::NotJson));
     }
+
+    use proptest::prelude::*;
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 4000, failure_persistence: None, ..ProptestConfig::default() })]
+
+        /// Another reader of JSON says the same of what is JSON at all, and of the strings.
+        #[test]
+        fn agrees_with_serde(parts in prop::collection::vec(prop::sample::select(vec![
+            "[", "]", "{", "}", ",", ":", "\"a\"", "\"", "\\", "n", "null", "true", "1", "-", "0", ".5", "e2", " ", "\t", "é",
+        ]), 0..12), framed in any::<bool>()) {
+            let text = if framed { format!("[{}]", parts.concat()) } else { parts.concat() };
+            let got = values(&text);
+            match serde_json::from_str::<serde_json::Value>(&text) {
+                Ok(serde_json::Value::Array(items)) => {
+                    let strings: Option<Vec<String>> =
+                        items.iter().map(|v| v.as_str().map(str::to_owned)).collect();
+                    prop_assert_eq!(got, strings.ok_or(NoStrings::OtherTypes));
+                }
+                _ => prop_assert_eq!(got, Err(NoStrings::NotJson)),
+            }
+        }
+    }
 }
