@@ -43,6 +43,10 @@ mod options;
 mod path;
 #[cfg(target_os = "linux")]
 mod scan;
+pub mod tar;
+#[cfg(test)]
+#[cfg(target_os = "linux")]
+mod testing;
 mod time;
 #[cfg(target_os = "linux")]
 mod unpack;

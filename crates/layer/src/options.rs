@@ -64,6 +64,8 @@ pub struct Limits {
     pub path: u64,
     /// Bytes of extension records (PAX, GNU long names) of one entry, and separately of all global records.
     pub extensions: u64,
+    /// Sum of the bytes of all paths, link targets and attributes: what the index takes in memory.
+    pub metadata: u64,
     /// Length of the uncompressed stream in bytes.
     pub stream: u64,
 }
@@ -78,6 +80,7 @@ impl Default for Limits {
             depth: 512,
             path: 4095,
             extensions: 1 << 20,
+            metadata: 1 << 30,
             stream: 1 << 40,
         }
     }
