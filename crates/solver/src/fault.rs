@@ -25,13 +25,17 @@ pub(crate) enum Fault {
     Leak,
     /// A failure reaches only the first demand.
     FailOne,
+    /// A key is taken though its question was about earlier inputs.
+    VoidKey,
+    /// What was lost is looked up as if nothing had happened.
+    ForgetLoss,
     /// A demand that was done is not done again after a loss.
     DoneOnce,
 }
 
 #[cfg(test)]
 impl Fault {
-    pub(crate) const ALL: [Fault; 12] = [
+    pub(crate) const ALL: [Fault; 14] = [
         Fault::NoDedupe,
         Fault::LostCancel,
         Fault::WrongKey,
@@ -43,6 +47,8 @@ impl Fault {
         Fault::EagerStop,
         Fault::Leak,
         Fault::FailOne,
+        Fault::VoidKey,
+        Fault::ForgetLoss,
         Fault::DoneOnce,
     ];
 }

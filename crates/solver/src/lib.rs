@@ -7,6 +7,12 @@ mod protocol;
 mod slab;
 mod solver;
 
+#[cfg(test)]
+mod tests;
+#[cfg(test)]
+#[path = "../tests/trial/mod.rs"]
+mod trial;
+
 pub use error::Misuse;
 pub use ids::{AskId, DemandId, Edge, FlightId, JobId, Key, Node, Nonce, Out, Pin, ResultId, VertexId};
 pub use protocol::{Event, Failed, Failure, Kept, Note, Priority, Ran, Request, Unkeyed, Why};

@@ -127,7 +127,7 @@ impl<E: Clone> Solver<E> {
 
     fn outs_of(&self, flight: Handle) -> Option<&[Out]> {
         match &self.flights.get(flight)?.phase {
-            Phase::Finished { outs, .. } => Some(outs),
+            Phase::Finished(outs) => Some(outs),
             _ => None,
         }
     }

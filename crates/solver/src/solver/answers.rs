@@ -73,7 +73,11 @@ impl<E: Clone> Solver<E> {
             return Err(Misuse::UnknownAsk(ask));
         };
         // An input was unbound meanwhile, or the vertex is gone: the answer is void.
-        let current = self.vertices.get(handle).filter(|vertex| vertex.stage == Stage::Keying(ask.0));
+        let void = self.has(Fault::VoidKey);
+        let current = self.vertices.get(handle).filter(|vertex| match vertex.stage {
+            Stage::Keying(current) => current == ask.0 || void,
+            _ => false,
+        });
         if let (Some(vertex), Ok(key)) = (current, &key)
             && let Some(flight) = self.by_key.get(&(*key, vertex.nonce))
         {
@@ -217,7 +221,7 @@ impl<E: Clone> Solver<E> {
     fn bind_again(&mut self, id: FlightId, kept: Result<Kept, Failure<E>>) -> Result<(), Misuse> {
         let handle = self.runs.remove(&id).filter(|&handle| self.flights.contains(handle));
         if let (Some(handle), Ok(kept)) = (handle, kept)
-            && let Phase::Finished { outs, .. } = &mut self.flights[handle].phase
+            && let Phase::Finished(outs) = &mut self.flights[handle].phase
         {
             let earlier = std::mem::replace(outs, kept.outs.clone());
             self.hold_outs(&kept.outs);

@@ -37,11 +37,7 @@ pub(super) enum Phase {
     Running(Run),
     /// What ran is being stored.
     Keeping(Run, Vec<Out>),
-    /// `bytes`: whether the bytes were there when it finished.
-    Finished {
-        outs: Vec<Out>,
-        bytes: bool,
-    },
+    Finished(Vec<Out>),
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -65,7 +61,7 @@ impl<E: Clone> Solver<E> {
     /// Puts a vertex on the flight of its key: the one it lapsed from, another's, or a new one.
     pub(super) fn board(&mut self, handle: Handle, key: Key, out: &mut Vec<Request<E>>) {
         let vertex = &self.vertices[handle];
-        let (id, lapsed, lost) = (vertex.id, vertex.flight, vertex.lost);
+        let (id, lapsed) = (vertex.id, vertex.flight);
         let nonce = if self.has(Fault::NoNonce) { None } else { vertex.nonce };
         let name = (key, nonce);
         let mut flight = self.by_key.get(&name).copied();
@@ -78,7 +74,7 @@ impl<E: Clone> Solver<E> {
         if let (Some(flight), Some(lapsed)) = (flight, lapsed)
             && flight == lapsed
         {
-            if matches!(self.flights[flight].phase, Phase::Finished { .. }) {
+            if matches!(self.flights[flight].phase, Phase::Finished(_)) {
                 out.push(Request::Note(Note::Unchanged { vertex: id }));
                 self.vertices[handle].cut = self.cut_below(handle);
                 self.bind(handle, flight, out);
@@ -88,13 +84,7 @@ impl<E: Clone> Solver<E> {
             return;
         }
         self.leave(handle, out);
-        // Somebody found a record for which it was enough to be known; here bytes are wanted.
-        if let Some(other) = flight.filter(|_| lost)
-            && let Phase::Finished { bytes: false, .. } = self.flights[other].phase
-        {
-            self.lose_flight(other, out);
-            flight = None;
-        }
+        // A lost vertex may join one that was found by metadata alone: if its bytes are gone too, that is told as any loss.
         match flight {
             Some(flight) => self.join(handle, flight, out),
             None => self.open_flight(handle, name, out),
@@ -108,7 +98,7 @@ impl<E: Clone> Solver<E> {
             out.push(Request::Note(Note::Merged { vertex, with: flight.leader }));
         }
         match flight.phase {
-            Phase::Finished { .. } => {
+            Phase::Finished(_) => {
                 self.vertices[handle].cut = self.cut_below(handle);
                 self.bind(handle, to, out);
             }
@@ -205,7 +195,7 @@ impl<E: Clone> Solver<E> {
         let bytes = how != How::Found { need_bytes: false };
         self.finished_with(handle, &outs, bytes);
         let flight = &mut self.flights[handle];
-        flight.phase = Phase::Finished { outs, bytes };
+        flight.phase = Phase::Finished(outs);
         flight.ran = matches!(how, How::Ran { .. });
         for member in self.attached(handle) {
             let vertex = self.vertices[member].id;
@@ -285,7 +275,7 @@ impl<E: Clone> Solver<E> {
         flight.wanted -= u32::from(needed);
         let empty = flight.aboard == 0;
         match flight.phase {
-            Phase::Finding | Phase::Finished { .. } if empty => self.remove_flight(left),
+            Phase::Finding | Phase::Finished(_) if empty => self.remove_flight(left),
             _ => self.stop_if_unwanted(left, out),
         }
     }
@@ -336,7 +326,7 @@ impl<E: Clone> Solver<E> {
                 self.runs.remove(&run.id);
                 std::mem::take(outs)
             }
-            Phase::Finding | Phase::Finished { .. } => Vec::new(),
+            Phase::Finding | Phase::Finished(_) => Vec::new(),
         };
         inputs.into_iter().for_each(|input| self.let_go(input));
         self.let_go_outs(&outs);
@@ -348,7 +338,7 @@ impl<E: Clone> Solver<E> {
         if self.by_key.get(&flight.key) == Some(&handle) {
             self.by_key.remove(&flight.key);
         }
-        if let Phase::Finished { outs, .. } = flight.phase {
+        if let Phase::Finished(outs) = flight.phase {
             self.no_longer_with(&outs);
         }
     }

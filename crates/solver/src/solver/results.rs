@@ -99,11 +99,12 @@ impl<E: Clone> Solver<E> {
     /// Takes away a finished flight whose bytes are gone.
     pub(super) fn lose_flight(&mut self, flight: Handle, out: &mut Vec<Request<E>>) {
         let members = self.members(flight);
+        let forget = self.has(Fault::ForgetLoss);
         self.remove_flight(flight);
         for handle in members {
             let vertex = &mut self.vertices[handle];
             vertex.flight = None;
-            vertex.lost = true;
+            vertex.lost = !forget;
             self.queue.push_back(handle);
             if vertex.stage == Stage::Bound {
                 vertex.stage = Stage::Idle;
