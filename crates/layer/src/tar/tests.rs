@@ -173,6 +173,39 @@ fn headers_as_go_chooses_them() {
     assert!(write(&[(directory, vec![])]).starts_with(b"dir/PaxHeaders.0\0"));
 }
 
+/// Every header byte is Go's, for names, numbers, times and attributes at and around all bounds.
+#[test]
+fn headers_equal_those_of_go() {
+    let unhex = |text: &str| -> Vec<u8> {
+        text.as_bytes()
+            .chunks(2)
+            .map(|pair| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap())
+            .collect()
+    };
+    let mut compared = 0;
+    for line in include_str!("testdata/go-headers.txt").lines().filter(|line| !line.starts_with('#')) {
+        let fields: Vec<&str> = line.split('|').collect();
+        let number = |at: usize| fields[at].parse::<i64>().unwrap();
+        use MemberKind::*;
+        let kinds = [File, HardLink, Symlink, CharDevice, BlockDevice, Directory, Fifo];
+        let mut member = Member::new(unhex(fields[1]), kinds[number(0) as usize]);
+        member.link = unhex(fields[2]);
+        (member.mode, member.uid, member.gid) = (number(3) as u32, number(4) as u64, number(5) as u64);
+        (member.size, member.mtime) = (number(6) as u64, Timestamp::new(number(7), number(8) as u32));
+        member.device = (number(9) as u32, number(10) as u32);
+        if let Some((name, value)) = fields[11].split_once('=') {
+            member.xattrs.insert(name.as_bytes().to_vec(), unhex(value));
+        }
+        let mut writer = Writer::new(Vec::new());
+        writer.append(&member).unwrap();
+        let header = writer.into_inner();
+        let found = format!("{} {}", header.len(), cooper_oci::Digest::of(&header).hex());
+        assert_eq!(found, fields[12], "{line}\n{}", header.escape_ascii());
+        compared += 1;
+    }
+    assert_eq!(compared, 200);
+}
+
 #[test]
 fn wrong_lengths_are_errors() {
     let mut writer = Writer::new(Vec::new());

@@ -112,6 +112,12 @@ impl<W: Write> Writer<W> {
         Ok(self.out)
     }
 
+    /// Returns the stream as it is, without an end.
+    #[cfg(test)]
+    pub(super) fn into_inner(self) -> W {
+        self.out
+    }
+
     fn end_member(&mut self) -> io::Result<()> {
         if self.left > 0 {
             return Err(io::Error::new(
