@@ -275,12 +275,17 @@ pub enum Note<E> {
         /// The vertex.
         vertex: VertexId,
     },
+    /// A vertex ran, but what is stored under its key is something else that was there first.
+    Outrun {
+        /// The vertex.
+        vertex: VertexId,
+    },
     /// Something below was lost and made again, and the key came out the same: the vertex keeps its result.
     Unchanged {
         /// The vertex.
         vertex: VertexId,
     },
-    /// A vertex is bound; follows `Cached`, `CutOff`, `Merged` or `Unchanged` where one of them is the reason.
+    /// A vertex is bound; follows `Cached`, `CutOff`, `Outrun`, `Merged` or `Unchanged` where one of them is the reason.
     Bound {
         /// The vertex.
         vertex: VertexId,

@@ -102,7 +102,7 @@ impl<E: Clone> Solver<E> {
                 self.vertices[handle].cut = self.cut_below(handle);
                 self.bind(handle, to, out);
             }
-            Phase::Running(Run { id, begun: true, .. }) => {
+            Phase::Running(Run { id, begun: true, stopping: false, .. }) => {
                 out.push(Request::Note(Note::Started { vertex, flight: id }));
             }
             _ => {}
@@ -191,6 +191,10 @@ impl<E: Clone> Solver<E> {
     }
 
     pub(super) fn finish(&mut self, handle: Handle, outs: Vec<Out>, how: How, out: &mut Vec<Request<E>>) {
+        let made = match &self.flights[handle].phase {
+            Phase::Keeping(_, made) => Some(*made == outs),
+            _ => None,
+        };
         self.put_down(handle);
         let bytes = how != How::Found { need_bytes: false };
         self.finished_with(handle, &outs, bytes);
@@ -201,6 +205,10 @@ impl<E: Clone> Solver<E> {
             let vertex = self.vertices[member].id;
             let cut = match how {
                 How::Ran { adopted: false } => None,
+                How::Ran { adopted: true } if made == Some(false) => {
+                    out.push(Request::Note(Note::Outrun { vertex }));
+                    None
+                }
                 How::Ran { adopted: true } => {
                     out.push(Request::Note(Note::CutOff { vertex }));
                     Some(vertex)
