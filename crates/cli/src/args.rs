@@ -1,0 +1,175 @@
+//! The command line as data: the words of `docker buildx build` that cooper has so far.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Builds container images without a daemon.
+#[derive(Debug, Parser)]
+#[command(name = "cooper", version, about, max_term_width = 100)]
+pub(crate) struct Cli {
+    /// Folder of cooper's state [default: $XDG_DATA_HOME/cooper, as root /var/lib/cooper].
+    #[arg(long, global = true, env = "COOPER_ROOT", value_name = "DIR")]
+    pub(crate) root: Option<PathBuf>,
+
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Builds an image from a Dockerfile.
+    #[command(after_help = BUILD_EXAMPLES)]
+    Build(Box<Build>),
+    /// Looks inside: what a Dockerfile becomes, what a name resolves to.
+    #[command(subcommand)]
+    Debug(Debug),
+}
+
+const BUILD_EXAMPLES: &str = "\
+Examples:
+  cooper build -t app:dev -o type=oci,dest=app.tar .     then: podman load -i app.tar
+  cooper build --target test .                           builds one stage
+  cooper build -o type=local,dest=out .                  the files of the last stage as a folder
+  cooper build --build-context base=oci-layout://dir:tag .";
+
+/// Flags of `cooper build`.
+#[derive(Debug, Args)]
+pub(crate) struct Build {
+    /// The context: the folder that COPY and ADD read from.
+    #[arg(value_name = "PATH")]
+    pub(crate) context: PathBuf,
+
+    /// The Dockerfile [default: PATH/Dockerfile].
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) file: Option<PathBuf>,
+
+    /// A name for the image; may be given several times.
+    #[arg(short, long = "tag", value_name = "NAME[:TAG]")]
+    pub(crate) tags: Vec<String>,
+
+    /// Where the result goes: type=oci|local|tar,dest=PATH[,key=value...]; `-` is standard output.
+    #[arg(short, long = "output", value_name = "SPEC")]
+    pub(crate) outputs: Vec<String>,
+
+    /// The stage to build [default: the last one].
+    #[arg(long, value_name = "STAGE")]
+    pub(crate) target: Option<String>,
+
+    /// Sets a build argument; without a value it is taken from the environment.
+    #[arg(long = "build-arg", value_name = "NAME[=VALUE]")]
+    pub(crate) build_args: Vec<String>,
+
+    /// A further context, or what an image name stands for: NAME=DIR | docker-image://REF | oci-layout://DIR[:TAG|@DIGEST].
+    #[arg(long = "build-context", value_name = "NAME=SOURCE")]
+    pub(crate) build_contexts: Vec<String>,
+
+    /// Platforms to build for [default: this machine's].
+    #[arg(long = "platform", value_name = "OS/ARCH[,...]", value_delimiter = ',')]
+    pub(crate) platforms: Vec<String>,
+
+    /// Sets a label of the image.
+    #[arg(long = "label", value_name = "KEY=VALUE")]
+    pub(crate) labels: Vec<String>,
+
+    /// Adds a line to /etc/hosts of every step.
+    #[arg(long = "add-host", value_name = "HOST:IP")]
+    pub(crate) add_hosts: Vec<String>,
+
+    /// Network of the steps.
+    #[arg(long, value_enum, default_value_t = Network::Default)]
+    pub(crate) network: Network,
+
+    /// Runs every step again, whatever is cached.
+    #[arg(long)]
+    pub(crate) no_cache: bool,
+
+    /// Runs the steps of these stages again.
+    #[arg(long = "no-cache-filter", value_name = "STAGE[,...]", value_delimiter = ',')]
+    pub(crate) no_cache_filter: Vec<String>,
+
+    /// Asks the registry even for images that are already here.
+    #[arg(long)]
+    pub(crate) pull: bool,
+
+    /// Writes the digest of the image configuration to a file.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) iidfile: Option<PathBuf>,
+
+    /// Writes what was built (digests, names) to a file, as JSON.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) metadata_file: Option<PathBuf>,
+
+    /// How progress is shown.
+    #[arg(long, value_enum, default_value_t = Progress::Auto)]
+    pub(crate) progress: Progress,
+
+    /// Prints only the image digest.
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+
+    /// How many steps may run at the same time [default: twice the number of processors].
+    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) jobs: Option<u32>,
+
+    /// The runtime of the steps: crun, runc or a path [default: the first that is there].
+    #[arg(long, value_name = "RUNTIME")]
+    pub(crate) runtime: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Network {
+    /// What the step says; the host's where it says nothing.
+    Default,
+    /// The host's.
+    Host,
+    /// No network at all.
+    None,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Progress {
+    /// Plain lines (the terminal display comes later).
+    Auto,
+    /// One line an event.
+    Plain,
+    /// One JSON object a line, as buildx writes it.
+    Rawjson,
+    /// Nothing but errors.
+    Quiet,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Debug {
+    /// Resolves an image name to a digest.
+    Resolve {
+        /// The name, as FROM would have it.
+        image: String,
+        /// Prints JSON; a failure says whether the registry could be reached at all.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Converts a Dockerfile and prints its LLB.
+    DumpLlb {
+        /// The Dockerfile.
+        file: PathBuf,
+        /// JSON, one vertex a line, as `buildctl debug dump-llb` prints it.
+        #[arg(long, conflicts_with = "dot")]
+        json: bool,
+        /// Graphviz's language.
+        #[arg(long)]
+        dot: bool,
+    },
+    /// Converts every case of a conformance corpus and writes the results for comparison.
+    Conformance {
+        /// The file with one case a line.
+        #[arg(long)]
+        cases: PathBuf,
+        /// The folder that the cases' Dockerfiles are relative to.
+        #[arg(long)]
+        root: PathBuf,
+        /// The folder to write to.
+        #[arg(long)]
+        out: PathBuf,
+    },
+}

@@ -1,0 +1,57 @@
+//! What is to be built, as data.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use cooper_layer::Compression;
+
+/// One build: where things are, what the frontend is told, what is to come out.
+#[derive(Debug, Clone, Default)]
+pub struct JobSpec {
+    /// The folder that COPY and ADD read from.
+    pub context: PathBuf,
+    /// The folder that the Dockerfile is in, and its name there.
+    pub dockerfile: (PathBuf, String),
+    /// Options of the frontend by BuildKit's names (`target`, `build-arg:NAME`, `label:NAME`, `platform`, …). Named
+    /// contexts (`context:NAME`) name a local folder as `local:NAME` with the folder in [`folders`](Self::folders).
+    pub opts: BTreeMap<String, String>,
+    /// Folders by the name that the frontend's options use for them.
+    pub folders: BTreeMap<String, PathBuf>,
+    /// OCI layouts by the name of the store that the frontend's options use for them.
+    pub layouts: BTreeMap<String, PathBuf>,
+    /// Whether all registries are asked again, whatever is here.
+    pub pull: bool,
+    /// How many steps may run at the same time; at least 1.
+    pub jobs: usize,
+    /// Names for the image, normalised.
+    pub names: Vec<String>,
+    /// What is to come out; nothing: the result stays in the store.
+    pub outputs: Vec<Output>,
+}
+
+/// One thing that comes out of a build.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Output {
+    /// An OCI layout, as an archive or as a folder.
+    Oci {
+        /// Where to.
+        dest: Dest,
+        /// How new layers are compressed.
+        compression: Compression,
+    },
+    /// The files of the result in a folder.
+    Local(PathBuf),
+    /// The files of the result as a tar archive.
+    Tar(Dest),
+}
+
+/// Where an output goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Dest {
+    /// A file, written beside and renamed.
+    File(PathBuf),
+    /// A folder.
+    Folder(PathBuf),
+    /// Standard output, written forwards.
+    Stdout,
+}

@@ -1,0 +1,4 @@
+//! The built `cooper` against real runtimes, a real registry and real readers of images.
+#![allow(clippy::unwrap_used, clippy::print_stderr, reason = "tests")]
+
+mod merging;

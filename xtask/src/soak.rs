@@ -1,0 +1,86 @@
+//! `cargo xtask soak NAME`: one long trial in full, with its result as JSON.
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail};
+use serde_json::{Value, json};
+
+use crate::{root, sh};
+
+/// A long trial: a program that takes `--seed` and `--count` and prints one JSON object as its last line.
+struct Trial {
+    name: &'static str,
+    package: &'static str,
+    example: &'static str,
+    count: u64,
+    about: &'static str,
+}
+
+const TRIALS: &[Trial] = &[Trial {
+    name: "solver",
+    package: "cooper-solver",
+    example: "trials",
+    count: 10_000,
+    about: "random graphs against the sequential evaluator",
+}];
+
+/// Arguments of `cargo xtask soak`.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Which trial; without it all are listed.
+    name: Option<String>,
+    /// Seed of the first trial.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// How many; the default is the trial's own.
+    #[arg(long)]
+    count: Option<u64>,
+}
+
+/// Runs a trial and writes `target/soak/NAME.json` with seed, commit and result.
+pub(crate) fn run(args: &Args) -> Result<()> {
+    let Some(name) = &args.name else {
+        for trial in TRIALS {
+            println!("{:<12} {} ({} by default)", trial.name, trial.about, trial.count);
+        }
+        return Ok(());
+    };
+    let Some(trial) = TRIALS.iter().find(|trial| trial.name == name) else {
+        let names: Vec<_> = TRIALS.iter().map(|trial| trial.name).collect();
+        bail!("there is no trial `{name}` (there are: {})", names.join(", "));
+    };
+    let root = root()?;
+    let commit = sh::output(sh::command("git", ["rev-parse", "HEAD"]).current_dir(&root))?;
+    let count = args.count.unwrap_or(trial.count);
+    let (seed, number) = (args.seed.to_string(), count.to_string());
+    let words = [
+        "run", "--quiet", "--release", "--package", trial.package, "--example", trial.example, "--", "--seed", &seed,
+        "--count", &number, "--json",
+    ];
+    let start = Instant::now();
+    let output = sh::command("cargo", words)
+        .current_dir(&root)
+        .stderr(std::process::Stdio::inherit())
+        .output()
+        .context("cargo could not be started")?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    let result: Value = text.lines().last().and_then(|line| serde_json::from_str(line).ok()).unwrap_or_default();
+    let report = json!({
+        "trial": trial.name,
+        "seed": args.seed,
+        "count": count,
+        "commit": commit.trim(),
+        "seconds": start.elapsed().as_secs_f64(),
+        "passed": output.status.success(),
+        "result": result,
+    });
+    let file: PathBuf = root.join("target/soak").join(format!("{}.json", trial.name));
+    std::fs::create_dir_all(root.join("target/soak"))?;
+    std::fs::write(&file, serde_json::to_vec_pretty(&report)?)?;
+    println!("{report}");
+    if !output.status.success() {
+        bail!("trial `{}` failed; its result is in `{}`", trial.name, file.display());
+    }
+    Ok(())
+}
