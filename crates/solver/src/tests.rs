@@ -6,7 +6,7 @@ use crate::trial;
 
 #[test]
 fn random_trials_keep_the_invariant() {
-    let report = trial::trials(1, 400, 3, Solver::new);
+    let report = trial::trials(1, 250, 3, Solver::new);
     for (name, count) in report.counts.named() {
         println!("{name}: {count}");
     }

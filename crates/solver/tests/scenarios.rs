@@ -15,6 +15,7 @@
 //! > kept NAME [RESULT ...] | adopted NAME RESULT ... | unkept NAME
 //! > lost RESULT
 //! ```
+#![allow(clippy::unwrap_used)] // helpers of tests are tests
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write as _;

@@ -129,7 +129,7 @@ pub(crate) struct World {
 }
 
 /// Ten times what the longest trial was seen to need.
-const MOST_EVENTS: u64 = 30_000;
+const MOST_EVENTS: u64 = 10_000;
 
 fn failure(error: Error, adoptable: bool) -> Failure<Error> {
     Failure { error, adoptable }
