@@ -1,6 +1,9 @@
 //! Root file systems out of layers: overlay mounts, or full copies with the same results.
 
+mod attributes;
 mod copy;
+mod lower;
+mod normal;
 mod overlay;
 
 use std::path::{Path, PathBuf};
@@ -9,6 +12,7 @@ use std::sync::Arc;
 use cooper_layer::{Index, LayerId};
 
 use crate::error::{Error, IoContext as _, Result};
+use crate::mount::lower::Lower;
 use crate::snapshots::PendingDir;
 use crate::store::{Backend, Store};
 
@@ -17,6 +21,7 @@ pub(crate) use overlay::detach_below;
 /// A root that a step can write to. Dropping it unmounts it and deletes what was written.
 #[derive(Debug)]
 pub struct Workspace {
+    store: Store,
     layers: Vec<LayerId>,
     root: PathBuf,
     // Unmounted before the directory is deleted: fields are dropped in this order.
@@ -61,9 +66,9 @@ impl Workspace {
     /// opened for writing but left as it was is not in it, and what it removed is there as whiteouts, not as opaque
     /// directories.
     pub fn finish(self) -> Result<PendingDir> {
-        let Self { state, pending, .. } = self;
+        let Self { store, state, pending, .. } = self;
         match state {
-            State::Overlay(mounted) => mounted.finish(&pending)?,
+            State::Overlay(mounted) => mounted.finish(&store, &pending)?,
             State::Copy(copied) => copied.finish(&pending)?,
         }
         Ok(pending)
@@ -85,20 +90,32 @@ impl Store {
     pub fn workspace(&self, layers: &[LayerId]) -> Result<Workspace> {
         self.check_ids()?;
         let pending = PendingDir::create(self)?;
-        let lower = self.lower(layers)?;
+        let mut lower = Lower::of(self, layers)?;
         if self.wants_overlay() {
-            match overlay::Mounted::writable(self, &lower, &pending) {
+            match overlay::Mounted::writable(self, lower, &pending) {
                 Ok(mounted) => {
                     let root = mounted.root().to_owned();
                     let state = State::Overlay(mounted);
-                    return Ok(Workspace { layers: layers.to_vec(), root, state, pending });
+                    return Ok(Workspace {
+                        store: self.clone(),
+                        layers: layers.to_vec(),
+                        root,
+                        state,
+                        pending,
+                    });
                 }
-                Err(error) => self.fall_back(error)?,
+                Err(refused) => lower = self.fall_back(refused, &pending)?,
             }
         }
         let copied = copy::Copied::new(self, &lower, &pending)?;
         let root = copied.root().to_owned();
-        Ok(Workspace { layers: layers.to_vec(), root, state: State::Copy(copied), pending })
+        Ok(Workspace {
+            store: self.clone(),
+            layers: layers.to_vec(),
+            root,
+            state: State::Copy(copied),
+            pending,
+        })
     }
 
     /// Makes a root out of layers, lowest first, for reading only.
@@ -108,17 +125,17 @@ impl Store {
     pub fn view(&self, layers: &[LayerId]) -> Result<View> {
         self.check_ids()?;
         let pending = PendingDir::create(self)?;
-        let lower = self.lower(layers)?;
         if layers.is_empty() {
             return Ok(View { root: pending.path().to_owned(), _mounted: None, _pending: pending });
         }
+        let mut lower = Lower::of(self, layers)?;
         if self.wants_overlay() {
-            match overlay::Mounted::read_only(self, &lower, &pending) {
+            match overlay::Mounted::read_only(self, lower, &pending) {
                 Ok(mounted) => {
                     let root = mounted.root().to_owned();
                     return Ok(View { root, _mounted: Some(mounted), _pending: pending });
                 }
-                Err(error) => self.fall_back(error)?,
+                Err(refused) => lower = self.fall_back(refused, &pending)?,
             }
         }
         let copied = copy::Copied::new(self, &lower, &pending)?;
@@ -130,15 +147,6 @@ impl Store {
         layers.iter().map(|id| self.index(*id)?.ok_or(Error::Lost(*id))).collect()
     }
 
-    /// Returns the directories of layers, lowest first.
-    fn lower(&self, layers: &[LayerId]) -> Result<Vec<PathBuf>> {
-        let found = self.presence(layers)?;
-        let dirs = layers.iter().zip(found).map(|(id, found)| {
-            if found.snapshot { Ok(self.0.layout.files(*id)) } else { Err(Error::Lost(*id)) }
-        });
-        dirs.collect()
-    }
-
     fn wants_overlay(&self) -> bool {
         match self.0.backend {
             Backend::Overlay => true,
@@ -147,21 +155,23 @@ impl Store {
         }
     }
 
-    /// Notes that overlay mounts are refused here; any other error, and any where copies are not allowed, is returned.
-    fn fall_back(&self, error: Error) -> Result<()> {
-        match &error {
-            Error::Mount { source, .. }
-                if self.0.backend == Backend::Auto
-                    && matches!(
-                        source.raw_os_error(),
-                        Some(libc::EPERM | libc::EACCES | libc::ENODEV | libc::ENOSYS | libc::EOPNOTSUPP)
-                    ) =>
-            {
+    /// Decides whether a mount that failed is made up for by a copy; gives back the layers.
+    ///
+    /// Where overlay mounts are not allowed at all, that is remembered. More layers than a mount takes are copied, too.
+    fn fall_back(&self, refused: overlay::Refused, pending: &PendingDir) -> Result<Lower> {
+        let answer = match &refused.error {
+            Error::Mount { source, .. } if self.0.backend == Backend::Auto => source.raw_os_error(),
+            _ => None,
+        };
+        match answer {
+            Some(libc::EPERM | libc::EACCES | libc::ENODEV | libc::ENOSYS | libc::EOPNOTSUPP) => {
                 let _ = self.0.overlay_refused.set(true);
-                Ok(())
             }
-            _ => Err(error),
+            Some(libc::E2BIG) => {}
+            _ => return Err(refused.error),
         }
+        pending.keep_files_only()?;
+        Ok(refused.lower)
     }
 }
 

@@ -72,6 +72,17 @@ impl PendingDir {
     pub(crate) fn beside(&self, name: &str) -> PathBuf {
         self.outer.join(name)
     }
+
+    /// Deletes everything beside the files.
+    pub(crate) fn keep_files_only(&self) -> Result<()> {
+        for name in sweep::names(&self.outer)? {
+            if name != FILES {
+                let path = self.outer.join(name);
+                tree::remove(&path).at("delete", &path)?;
+            }
+        }
+        Ok(())
+    }
 }
 
 impl Drop for PendingDir {

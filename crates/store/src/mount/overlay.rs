@@ -1,103 +1,265 @@
+use std::ffi::CString;
+use std::fs::File;
 use std::io;
-use std::os::fd::AsFd as _;
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use cooper_layer::OverlayXattrs;
-use rustix::fs::CWD;
+use rustix::fs::{CWD, Mode, OFlags};
+use rustix::io::Errno;
 use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, UnmountFlags, fsconfig_create,
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MoveMountFlags, UnmountFlags, fsconfig_create,
     fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, move_mount, unmount,
 };
 
-use crate::error::{Error, IoContext as _, Result};
-use crate::mount::make_mount_point;
+use crate::error::{Error, Result};
+use crate::mount::lower::Lower;
+use crate::mount::{make_mount_point, normal};
 use crate::snapshots::PendingDir;
 use crate::store::Store;
 
+/// The most lower directories that a mount takes (`OVL_MAX_STACK` in the kernel's `fs/overlayfs`).
+const MOST: usize = 500;
+
+/// Options of every mount.
+///
+/// A renamed directory must not become a reference to a lower one, nor a changed mode a file without content: a layer
+/// has to make sense alone. `index=off`: layers are shared by mounts, and linked names are copied apart.
+const OPTIONS: &[(&str, &str)] = &[("redirect_dir", "nofollow"), ("metacopy", "off"), ("index", "off")];
+
+/// The options of the old call must fit into a page, and 4 KiB is the smallest.
+const PAGE: usize = 4096;
+
 /// A mounted overlay; dropping it unmounts it.
 #[derive(Debug)]
-pub(crate) struct Mounted {
+pub(super) struct Mounted {
+    /// What is mounted, the last first.
+    points: Vec<PathBuf>,
+    lower: Lower,
+    xattrs: OverlayXattrs,
+    empty: PathBuf,
     root: PathBuf,
 }
 
+/// Which system calls to mount with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Api {
+    /// `fsopen` and `lowerdir+` (Linux 6.8): no limit on the length of the options.
+    New,
+    /// `mount`: all options in one page, which is enough for about 170 layers.
+    Old,
+}
+
 impl Mounted {
+    /// Mounts layers with the files of `pending` above them.
+    pub(super) fn writable(store: &Store, lower: Lower, pending: &PendingDir) -> Result<Self, Refused> {
+        // The root of the root: what a step sees there is the upper directory itself.
+        let top = lower.dirs.last().map_or_else(|| store.0.layout.empty(), PathBuf::from);
+        let prepared = super::attributes::stat(&top)
+            .and_then(|stat| super::attributes::give(pending.path(), &top, &stat))
+            .and_then(|()| make_mount_point(&pending.beside("work")));
+        match prepared {
+            Ok(()) => Self::new(store, lower, pending, "root", true),
+            Err(error) => Err(Refused { lower, error }),
+        }
+    }
+
+    /// Mounts layers for reading.
+    pub(super) fn read_only(store: &Store, lower: Lower, pending: &PendingDir) -> Result<Self, Refused> {
+        Self::new(store, lower, pending, "root", false)
+    }
+
+    fn new(
+        store: &Store,
+        lower: Lower,
+        pending: &PendingDir,
+        name: &str,
+        writable: bool,
+    ) -> Result<Self, Refused> {
+        let mut mounted = Self {
+            points: Vec::new(),
+            lower,
+            xattrs: store.overlay_xattrs(),
+            empty: store.0.layout.empty(),
+            root: pending.beside(name),
+        };
+        match mounted.mount_all(pending, writable) {
+            Ok(()) => Ok(mounted),
+            Err(error) => {
+                mounted.unmount();
+                let lower = std::mem::replace(
+                    &mut mounted.lower,
+                    Lower { dirs: Vec::new(), mends: Default::default() },
+                );
+                Err(Refused { lower, error })
+            }
+        }
+    }
+
     pub(super) fn root(&self) -> &Path {
         &self.root
     }
 
-    /// Mounts layers with the files of `pending` above them.
-    pub(super) fn writable(store: &Store, lower: &[PathBuf], pending: &PendingDir) -> Result<Self> {
+    fn mount_all(&mut self, pending: &PendingDir, writable: bool) -> Result<()> {
+        let name = self.root.file_name().and_then(|name| name.to_str()).unwrap_or("root");
+        let mend = self.lower.mending_layer(pending.beside(&format!("{name}-mend")))?;
+        let mut dirs: Vec<PathBuf> = mend.into_iter().chain(self.lower.dirs.iter().rev().cloned()).collect();
+        if dirs.len() > MOST {
+            // The lowest layers become one: only there nothing is below that their whiteouts would have to hide.
+            let rest = dirs.split_off(MOST - 1);
+            let base = pending.beside(&format!("{name}-base"));
+            self.mount(&base, &rest, None)?;
+            dirs.push(base);
+        }
+        // A directory below all, so that there is one without layers, and two for a view of one layer, as the kernel
+        // asks for.
+        if dirs.len() < 2 {
+            dirs.push(self.empty.clone());
+        }
+        let root = self.root.clone();
         let work = pending.beside("work");
-        make_mount_point(&work)?;
-        Self::mount(store, lower, pending, Some(work))
+        self.mount(&root, &dirs, writable.then_some((pending.path(), &*work)))
     }
 
-    /// Mounts layers for reading.
-    pub(super) fn read_only(store: &Store, lower: &[PathBuf], pending: &PendingDir) -> Result<Self> {
-        Self::mount(store, lower, pending, None)
+    /// Mounts directories, the topmost first, on a new directory.
+    fn mount(&mut self, on: &Path, dirs: &[PathBuf], upper: Option<(&Path, &Path)>) -> Result<()> {
+        make_mount_point(on)?;
+        let failed = |source: Errno| Error::Mount {
+            action: "mount an overlay",
+            layers: self.lower.dirs.len(),
+            source: source.into(),
+        };
+        if dirs.len() > MOST {
+            return Err(failed(Errno::TOOBIG));
+        }
+        match mount(Api::New, on, dirs, upper, self.xattrs) {
+            // An older kernel knows neither `lowerdir+` nor, before 5.2, `fsopen`.
+            Err(Errno::INVAL | Errno::NOSYS) => mount(Api::Old, on, dirs, upper, self.xattrs),
+            answer => answer,
+        }
+        .map_err(failed)?;
+        self.points.insert(0, on.to_owned());
+        Ok(())
     }
 
-    fn mount(store: &Store, lower: &[PathBuf], pending: &PendingDir, work: Option<PathBuf>) -> Result<Self> {
-        let root = pending.beside("root");
-        make_mount_point(&root)?;
-        let failed = |action| {
-            move |source: rustix::io::Errno| Error::Mount {
-                action,
-                layers: lower.len(),
-                source: source.into(),
-            }
-        };
-        // A lower directory below all, so that there is one without layers, and two for a view of one layer, which
-        // the kernel asks for.
-        let empty = store.0.layout.empty();
-        let fs = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC).map_err(failed("use overlayfs"))?;
-        let set = |key: &str, value: &Path| fsconfig_set_string(fs.as_fd(), key, value);
-        let configure = || -> Result<(), rustix::io::Errno> {
-            fsconfig_set_string(fs.as_fd(), "source", "cooper")?;
-            if store.overlay_xattrs() == OverlayXattrs::User {
-                fsconfig_set_flag(fs.as_fd(), "userxattr")?;
-            }
-            for (key, value) in [("redirect_dir", "nofollow"), ("metacopy", "off"), ("index", "off")] {
-                fsconfig_set_string(fs.as_fd(), key, value)?;
-            }
-            for dir in lower.iter().rev().chain([&empty]) {
-                set("lowerdir+", dir)?;
-            }
-            if let Some(work) = &work {
-                set("upperdir", pending.path())?;
-                set("workdir", work)?;
-                fsconfig_set_flag(fs.as_fd(), "volatile")?;
-            }
-            fsconfig_create(fs.as_fd())
-        };
-        configure().map_err(failed("mount an overlay"))?;
-        let attributes = match work {
-            Some(_) => MountAttrFlags::empty(),
-            None => MountAttrFlags::MOUNT_ATTR_RDONLY,
-        };
-        let mount = fsmount(fs.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes)
-            .map_err(failed("mount an overlay"))?;
-        move_mount(mount.as_fd(), "", CWD, &root, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
-            .map_err(failed("attach an overlay"))?;
-        Ok(Self { root })
+    fn unmount(&mut self) {
+        for point in self.points.drain(..) {
+            // Lazily: whoever still has a file open in it keeps that, and cannot keep us from going on.
+            let _ = unmount(&point, UnmountFlags::DETACH);
+        }
     }
 
     /// Unmounts, and leaves in `pending` only what differs from the layers.
-    pub(super) fn finish(self, _pending: &PendingDir) -> Result<()> {
-        unmount(&self.root, UnmountFlags::DETACH).at("unmount", &self.root)
+    pub(super) fn finish(mut self, store: &Store, pending: &PendingDir) -> Result<()> {
+        self.unmount();
+        let lower = std::mem::replace(&mut self.lower, Lower { dirs: Vec::new(), mends: Default::default() });
+        let seen = if lower.dirs.is_empty() {
+            None
+        } else {
+            Some(Self::new(store, lower, pending, "lower", false).map_err(|refused| refused.error)?)
+        };
+        let below = seen.as_ref().map_or(&*self.empty, |seen| seen.root());
+        normal::normalize(pending.path(), below, self.xattrs)?;
+        drop(seen);
+        pending.keep_files_only()
     }
 }
 
 impl Drop for Mounted {
     fn drop(&mut self) {
-        // Already gone after `finish`: the answer is then EINVAL.
-        let _ = unmount(&self.root, UnmountFlags::DETACH);
+        self.unmount();
     }
+}
+
+/// A mount that failed; the layers are given back.
+#[derive(Debug)]
+pub(super) struct Refused {
+    pub(super) lower: Lower,
+    pub(super) error: Error,
+}
+
+pub(super) fn mount(
+    api: Api,
+    on: &Path,
+    dirs: &[PathBuf],
+    upper: Option<(&Path, &Path)>,
+    xattrs: OverlayXattrs,
+) -> Result<(), Errno> {
+    match api {
+        Api::New => mount_new(on, dirs, upper, xattrs),
+        Api::Old => mount_old(on, dirs, upper, xattrs),
+    }
+}
+
+fn mount_new(
+    on: &Path,
+    dirs: &[PathBuf],
+    upper: Option<(&Path, &Path)>,
+    xattrs: OverlayXattrs,
+) -> Result<(), Errno> {
+    let fs = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
+    let set = |key: &str, value: &Path| fsconfig_set_string(fs.as_fd(), key, value);
+    fsconfig_set_string(fs.as_fd(), "source", "cooper")?;
+    if xattrs == OverlayXattrs::User {
+        fsconfig_set_flag(fs.as_fd(), "userxattr")?;
+    }
+    for (key, value) in OPTIONS {
+        fsconfig_set_string(fs.as_fd(), *key, *value)?;
+    }
+    for dir in dirs {
+        set("lowerdir+", dir)?;
+    }
+    if let Some((upper, work)) = upper {
+        set("upperdir", upper)?;
+        set("workdir", work)?;
+        // Neither fsync in a step nor unmounting waits for the disk: what a crash of the machine would leave of this
+        // directory is thrown away.
+        fsconfig_set_flag(fs.as_fd(), "volatile")?;
+    }
+    fsconfig_create(fs.as_fd())?;
+    let attributes = match upper {
+        Some(_) => MountAttrFlags::empty(),
+        None => MountAttrFlags::MOUNT_ATTR_RDONLY,
+    };
+    let mount = fsmount(fs.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes)?;
+    move_mount(mount.as_fd(), "", CWD, on, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
+}
+
+fn mount_old(
+    on: &Path,
+    dirs: &[PathBuf],
+    upper: Option<(&Path, &Path)>,
+    xattrs: OverlayXattrs,
+) -> Result<(), Errno> {
+    // Names of descriptors instead of paths: 17 bytes each, and nothing that would have to be escaped.
+    let mut open: Vec<OwnedFd> = Vec::new();
+    let mut name = |path: &Path| -> Result<String, Errno> {
+        let fd = rustix::fs::open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+        let name = format!("/proc/self/fd/{}", fd.as_raw_fd());
+        open.push(fd);
+        Ok(name)
+    };
+    let lower = dirs.iter().map(|dir| name(dir)).collect::<Result<Vec<_>, _>>()?.join(":");
+    let mut options: Vec<String> = OPTIONS.iter().map(|(key, value)| format!("{key}={value}")).collect();
+    options.push(format!("lowerdir={lower}"));
+    if xattrs == OverlayXattrs::User {
+        options.push("userxattr".into());
+    }
+    let mut flags = MountFlags::RDONLY;
+    if let Some((upper, work)) = upper {
+        options.push(format!("upperdir={},workdir={},volatile", name(upper)?, name(work)?));
+        flags = MountFlags::empty();
+    }
+    let options = CString::new(options.join(",")).map_err(|_| Errno::INVAL)?;
+    if options.as_bytes_with_nul().len() > PAGE {
+        return Err(Errno::TOOBIG);
+    }
+    rustix::mount::mount("cooper", on, "overlay", flags, &*options)
 }
 
 /// Unmounts whatever is mounted below a path in this mount namespace.
 pub(crate) fn detach_below(path: &Path) -> io::Result<()> {
-    let text = match std::fs::read_to_string("/proc/self/mountinfo") {
+    let text = match io::read_to_string(File::open("/proc/self/mountinfo")?) {
         Ok(text) => text,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(error),
