@@ -1,19 +1,22 @@
 //! What a COPY or a mounted sub-path reads from a result, as a digest: the part of a cache key that makes a step miss
 //! only when something that it reads has changed.
 //!
-//! The answer comes from the entry indexes of the result's layers, never from its files. Everything that decides the
+//! For results the answer comes from the entry indexes of their layers, never from files; for a folder, files are hashed
+//! as they are selected. Everything that decides the
 //! outcome takes part: the entries below the selected paths, each link that was followed on the way, and paths that are
 //! not there (so that a file which appears later is noticed). Modification times do not, as in BuildKit.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::convert::Infallible;
 
+use cooper_executor::file::{Filter, Verdict};
 use cooper_layer::{Entry, Kind, LayerPath, Merged};
 use cooper_oci::{Digest, Hasher};
 
 /// A root with more links in a row than this is taken as a loop; the number is the kernel's (`MAXSYMLINKS`).
 const MAX_LINKS: u32 = 40;
 
-/// Which paths of a result are read.
+/// Which paths of a root are read.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Selector {
     /// A path as the op has it; relative ones start at the root too.
@@ -24,18 +27,41 @@ pub(crate) struct Selector {
     pub(crate) follow: bool,
 }
 
-/// Returns the digest of what `selector` reads from the layers.
-pub(crate) fn digest(root: &Merged<'_>, selector: &Selector) -> Digest {
-    let mut walk = Walk { root, seen: BTreeMap::new() };
+/// What a path is, as far as walking needs it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum What {
+    Directory,
+    Symlink(Vec<u8>),
+    Other,
+}
+
+/// A root that can be walked: indexes of layers, or a folder.
+pub(crate) trait Tree {
+    /// Why it cannot be read.
+    type Error;
+
+    /// Returns what is at a path; links are not followed.
+    fn get(&self, path: &LayerPath) -> Result<Option<What>, Self::Error>;
+
+    /// Lists the names in a directory; none where there is no directory.
+    fn names(&self, path: &LayerPath) -> Result<Vec<Vec<u8>>, Self::Error>;
+
+    /// Writes everything that is read of a path which is there: type, mode, owner, content, attributes; no times.
+    fn line(&self, path: &LayerPath) -> Result<Vec<u8>, Self::Error>;
+}
+
+/// Returns the digest of what `selector` reads, `filter` (relative to what it selects) saying which of it counts.
+pub(crate) fn digest<T: Tree>(tree: &T, selector: &Selector, filter: Option<&Filter>) -> Result<Digest, T::Error> {
+    let mut walk = Walk { tree, seen: BTreeMap::new() };
     let parts: Vec<&[u8]> = selector.path.as_bytes().split(|&b| b == b'/').filter(|p| !p.is_empty()).collect();
     let mut selected = BTreeSet::new();
     if selector.wildcard {
-        walk.expand(&LayerPath::root(), &parts, selector.follow, &mut selected);
-    } else if let Some(path) = walk.resolve(&LayerPath::root(), &parts, selector.follow, &mut 0) {
+        walk.expand(&LayerPath::root(), &parts, selector.follow, &mut selected)?;
+    } else if let Some(path) = walk.resolve(&LayerPath::root(), &parts, selector.follow, &mut 0)? {
         selected.insert(path);
     }
     for path in &selected {
-        walk.below(path);
+        walk.below(path, filter)?;
     }
     let mut hash = Hasher::new();
     for path in &selected {
@@ -46,18 +72,24 @@ pub(crate) fn digest(root: &Merged<'_>, selector: &Selector) -> Digest {
         hash.field(path.as_bytes());
         hash.field(line);
     }
-    hash.finish()
+    Ok(hash.finish())
 }
 
-struct Walk<'a, 'm> {
-    root: &'a Merged<'m>,
+struct Walk<'a, T> {
+    tree: &'a T,
     /// Every path that was looked at, with what it is; an absent one has an empty line.
     seen: BTreeMap<LayerPath, Vec<u8>>,
 }
 
-impl Walk<'_, '_> {
+impl<T: Tree> Walk<'_, T> {
     /// Follows components from `start`; `None` if they lead nowhere.
-    fn resolve(&mut self, start: &LayerPath, parts: &[&[u8]], follow: bool, links: &mut u32) -> Option<LayerPath> {
+    fn resolve(
+        &mut self,
+        start: &LayerPath,
+        parts: &[&[u8]],
+        follow: bool,
+        links: &mut u32,
+    ) -> Result<Option<LayerPath>, T::Error> {
         let mut at = start.clone();
         for (index, part) in parts.iter().enumerate() {
             match *part {
@@ -68,107 +100,169 @@ impl Walk<'_, '_> {
                 }
                 _ => {}
             }
-            let next = at.join(part).ok()?;
-            let Some(entry) = self.look(&next) else { return None };
+            let Ok(next) = at.join(part) else { return Ok(None) };
             let last = index + 1 == parts.len();
-            if let Kind::Symlink { target } = &entry
-                && (follow || !last)
-            {
-                *links += 1;
-                if *links > MAX_LINKS {
-                    return None;
+            match self.tree.get(&next)? {
+                None => {
+                    self.seen.insert(next, Vec::new());
+                    return Ok(None);
                 }
-                let from = if target.starts_with(b"/") { LayerPath::root() } else { at.clone() };
-                let target: Vec<&[u8]> = target.split(|&b| b == b'/').filter(|p| !p.is_empty()).collect();
-                at = self.resolve(&from, &target, true, links)?;
-            } else {
-                at = next;
+                Some(What::Symlink(target)) if follow || !last => {
+                    self.see(&next)?;
+                    *links += 1;
+                    if *links > MAX_LINKS {
+                        return Ok(None);
+                    }
+                    let from = if target.starts_with(b"/") { LayerPath::root() } else { at.clone() };
+                    let target: Vec<&[u8]> = target.split(|&b| b == b'/').filter(|p| !p.is_empty()).collect();
+                    let Some(led) = self.resolve(&from, &target, true, links)? else { return Ok(None) };
+                    at = led;
+                }
+                // A directory on the way says nothing about what is copied out of it.
+                Some(_) => at = next,
             }
         }
-        Some(at)
+        Ok(Some(at))
     }
 
     /// Expands patterns component by component.
-    fn expand(&mut self, at: &LayerPath, parts: &[&[u8]], follow: bool, out: &mut BTreeSet<LayerPath>) {
+    fn expand(
+        &mut self,
+        at: &LayerPath,
+        parts: &[&[u8]],
+        follow: bool,
+        out: &mut BTreeSet<LayerPath>,
+    ) -> Result<(), T::Error> {
         let Some((part, rest)) = parts.split_first() else {
             out.insert(at.clone());
-            return;
+            return Ok(());
         };
-        let names: Vec<Vec<u8>> = if is_pattern(part) {
-            self.root
-                .children(at)
-                .into_keys()
-                .filter(|name| matches(part, name))
-                .map(<[u8]>::to_vec)
-                .collect()
+        let names = if is_pattern(part) {
+            let mut names = self.tree.names(at)?;
+            names.retain(|name| matches(part, name));
+            names
         } else {
             vec![part.to_vec()]
         };
         for name in names {
-            let follow = follow || !rest.is_empty();
-            if let Some(next) = self.resolve(at, &[&name], follow, &mut 0) {
-                self.expand(&next, rest, follow, out);
+            let follow_this = follow || !rest.is_empty();
+            if let Some(next) = self.resolve(at, &[&name], follow_this, &mut 0)? {
+                self.expand(&next, rest, follow, out)?;
             }
         }
+        Ok(())
     }
 
-    fn look(&mut self, path: &LayerPath) -> Option<Kind> {
-        let entry = self.root.get(path);
-        self.seen.insert(path.clone(), entry.map(line).unwrap_or_default());
-        entry.map(|entry| entry.kind.clone())
+    fn see(&mut self, path: &LayerPath) -> Result<(), T::Error> {
+        if !path.is_root() && !self.seen.contains_key(path) {
+            let line = self.tree.line(path)?;
+            self.seen.insert(path.clone(), line);
+        }
+        Ok(())
     }
 
-    fn below(&mut self, path: &LayerPath) {
-        let mut open = vec![path.clone()];
+    fn below(&mut self, selected: &LayerPath, filter: Option<&Filter>) -> Result<(), T::Error> {
+        let verdict = |relative: &[u8], directory: bool| match filter {
+            Some(filter) if !relative.is_empty() => filter(relative, directory),
+            _ => Verdict::Take,
+        };
+        let mut open = vec![selected.clone()];
         while let Some(path) = open.pop() {
-            if !path.is_root() {
-                self.look(&path);
+            let directory = path.is_root() || self.tree.get(&path)? == Some(What::Directory);
+            let relative = if path == *selected && !directory {
+                selected.name()
+            } else {
+                let whole = path.as_bytes();
+                let rest = whole.get(selected.as_bytes().len()..).unwrap_or_default();
+                rest.strip_prefix(b"/").unwrap_or(rest)
+            };
+            let verdict = verdict(relative, directory);
+            if verdict == Verdict::Take {
+                self.see(&path)?;
             }
-            for (_, entry) in self.root.children(&path) {
-                if entry.is_directory() {
-                    open.push(entry.path.clone());
-                } else {
-                    self.seen.insert(entry.path.clone(), line(entry));
+            if directory && verdict != Verdict::Skip {
+                for name in self.tree.names(&path)? {
+                    open.extend(path.join(&name));
                 }
             }
         }
+        Ok(())
+    }
+}
+
+impl Tree for Merged<'_> {
+    type Error = Infallible;
+
+    fn get(&self, path: &LayerPath) -> Result<Option<What>, Infallible> {
+        Ok(Merged::get(self, path).map(|entry| match &entry.kind {
+            Kind::Directory { .. } => What::Directory,
+            Kind::Symlink { target } => What::Symlink(target.clone()),
+            _ => What::Other,
+        }))
+    }
+
+    fn names(&self, path: &LayerPath) -> Result<Vec<Vec<u8>>, Infallible> {
+        Ok(self.children(path).into_keys().map(<[u8]>::to_vec).collect())
+    }
+
+    fn line(&self, path: &LayerPath) -> Result<Vec<u8>, Infallible> {
+        Ok(Merged::get(self, path).map(line).unwrap_or_default())
     }
 }
 
 /// Writes what is read of an entry; times and the numbering of hard links are not.
 fn line(entry: &Entry) -> Vec<u8> {
-    let mut out = Vec::with_capacity(64);
-    let mut field = |bytes: &[u8]| {
-        out.extend_from_slice(&(bytes.len() as u64).to_be_bytes());
-        out.extend_from_slice(bytes);
-    };
+    let mut out = Line::default();
     match &entry.kind {
-        Kind::File { size, digest } => {
-            field(b"file");
-            field(&size.to_be_bytes());
-            field(digest.as_bytes());
-        }
-        Kind::Directory { .. } => field(b"directory"),
-        Kind::Symlink { target } => {
-            field(b"symlink");
-            field(target);
-        }
+        Kind::File { size, digest } => out.file(*size, digest),
+        Kind::Directory { .. } => out.field(b"directory"),
+        Kind::Symlink { target } => out.symlink(target),
         Kind::CharDevice { major, minor } | Kind::BlockDevice { major, minor } => {
-            field(if matches!(entry.kind, Kind::CharDevice { .. }) { b"char" } else { b"block" });
-            field(&major.to_be_bytes());
-            field(&minor.to_be_bytes());
+            let block = matches!(entry.kind, Kind::BlockDevice { .. });
+            out.device(block, u64::from(*major) << 32 | u64::from(*minor));
         }
-        Kind::Fifo => field(b"fifo"),
-        Kind::Whiteout => field(b"whiteout"),
+        Kind::Fifo => out.field(b"fifo"),
+        Kind::Whiteout => out.field(b"whiteout"),
     }
-    for number in [entry.mode, entry.uid, entry.gid] {
-        field(&number.to_be_bytes());
+    out.finish(entry.mode, (entry.uid, entry.gid), &entry.xattrs)
+}
+
+/// Writes what is read of a path, the same for layers and folders.
+#[derive(Debug, Default)]
+pub(crate) struct Line(Vec<u8>);
+
+impl Line {
+    pub(crate) fn field(&mut self, bytes: &[u8]) {
+        self.0.extend_from_slice(&(bytes.len() as u64).to_be_bytes());
+        self.0.extend_from_slice(bytes);
     }
-    for (name, value) in &entry.xattrs {
-        field(name);
-        field(value);
+
+    pub(crate) fn file(&mut self, size: u64, digest: &Digest) {
+        self.field(b"file");
+        self.field(&size.to_be_bytes());
+        self.field(digest.as_bytes());
     }
-    out
+
+    pub(crate) fn symlink(&mut self, target: &[u8]) {
+        self.field(b"symlink");
+        self.field(target);
+    }
+
+    pub(crate) fn device(&mut self, block: bool, number: u64) {
+        self.field(if block { b"block" } else { b"char" });
+        self.field(&number.to_be_bytes());
+    }
+
+    pub(crate) fn finish(mut self, mode: u32, owner: (u32, u32), xattrs: &BTreeMap<Vec<u8>, Vec<u8>>) -> Vec<u8> {
+        for number in [mode, owner.0, owner.1] {
+            self.field(&number.to_be_bytes());
+        }
+        for (name, value) in xattrs {
+            self.field(name);
+            self.field(value);
+        }
+        self.0
+    }
 }
 
 fn is_pattern(part: &[u8]) -> bool {
@@ -277,7 +371,8 @@ mod tests {
     fn digest_of(entries: Vec<Entry>, path: &str, wildcard: bool) -> Digest {
         let index = Index::new(entries).unwrap();
         let selector = Selector { path: path.into(), wildcard, follow: true };
-        digest(&Merged::new(&[&index]), &selector)
+        let Ok(digest) = digest(&Merged::new(&[&index]), &selector, None);
+        digest
     }
 
     /// Path, pattern or not, the entry that is changed, whether that must be noticed.
@@ -333,6 +428,26 @@ mod tests {
         let mut led: Vec<Entry> = tree().into_iter().filter(|e| e.path.as_bytes() != b"c").collect();
         led.push(link("c", "/a"));
         assert_ne!(digest_of(tree(), "c/one.txt", false), digest_of(led, "c/one.txt", false), "another way to the same");
+    }
+
+    #[test]
+    fn what_the_patterns_leave_out_does_not_count() {
+        let filter: Filter = std::sync::Arc::new(|path: &[u8], _| {
+            if path.ends_with(b".md") { Verdict::Skip } else { Verdict::Take }
+        });
+        let of = |entries: Vec<Entry>| {
+            let index = Index::new(entries).unwrap();
+            let selector = Selector { path: "a".into(), wildcard: false, follow: true };
+            let Ok(digest) = digest(&Merged::new(&[&index]), &selector, Some(&filter));
+            digest
+        };
+        let changed = |path: &str| {
+            let mut entries: Vec<Entry> = tree().into_iter().filter(|e| e.path.as_bytes() != path.as_bytes()).collect();
+            entries.push(file(path, "something else"));
+            of(entries)
+        };
+        assert_eq!(of(tree()), changed("a/three.md"));
+        assert_ne!(of(tree()), changed("a/two.txt"));
     }
 
     #[test]
