@@ -6,7 +6,9 @@
 #![allow(clippy::print_stderr, clippy::unwrap_used, reason = "helpers of tests: a panic is how a test fails")]
 
 pub mod cooper;
+pub mod hub;
 pub mod image;
+pub mod layout;
 
 use std::io::Write;
 

@@ -176,4 +176,72 @@ mod tests {
         let all = [&base, &whiteout, &top];
         assert_eq!(Merged::new(&all).get(&LayerPath::new("a").unwrap()).unwrap().mode, 0o755);
     }
+
+    /// Applies layers one after the other to a flat map, as the OCI specification tells it.
+    #[cfg(target_os = "linux")]
+    fn apply(layers: &[&Index]) -> BTreeMap<LayerPath, Entry> {
+        let mut tree: BTreeMap<LayerPath, Entry> = BTreeMap::new();
+        for layer in layers {
+            for entry in *layer {
+                let old = tree.get(&entry.path).cloned();
+                let both_directories = entry.is_directory() && old.as_ref().is_some_and(Entry::is_directory);
+                let opaque = matches!(entry.kind, Kind::Directory { opaque: true });
+                if !both_directories || opaque {
+                    tree.retain(|path, _| !path.is_within(&entry.path));
+                }
+                match old {
+                    _ if entry.is_whiteout() => {}
+                    Some(old) if both_directories && entry.implied => {
+                        drop(tree.insert(entry.path.clone(), old))
+                    }
+                    _ => drop(tree.insert(entry.path.clone(), entry.clone())),
+                }
+            }
+        }
+        tree
+    }
+
+    #[cfg(target_os = "linux")]
+    proptest::proptest! {
+        #![proptest_config(proptest::prelude::ProptestConfig::with_cases(150))]
+
+        #[test]
+        fn equal_to_applying_layers_in_turn(
+            models in proptest::collection::vec(crate::testing::model(false), 0..5),
+            marks in proptest::collection::vec(0..6, 100),
+        ) {
+            let mut marks = marks.iter().cycle();
+            let layers: Vec<Index> = models.into_iter().map(|model| {
+                let entries = model.index.iter().cloned().map(|mut entry| {
+                    if let Kind::Directory { opaque } = &mut entry.kind {
+                        match marks.next() {
+                            Some(0) => *opaque = true,
+                            Some(1) => entry.implied = true,
+                            _ => {}
+                        }
+                    }
+                    entry
+                });
+                Index::new(entries.collect()).unwrap()
+            }).collect();
+            let layers: Vec<&Index> = layers.iter().collect();
+            let merged = Merged::new(&layers);
+            let expected = apply(&layers);
+            let mut seen = BTreeMap::new();
+            let mut todo = vec![LayerPath::root()];
+            while let Some(directory) = todo.pop() {
+                for (_, entry) in merged.children(&directory) {
+                    proptest::prop_assert_eq!(merged.get(&entry.path), Some(entry));
+                    seen.insert(entry.path.clone(), entry.clone());
+                    if entry.is_directory() {
+                        todo.push(entry.path.clone());
+                    }
+                }
+            }
+            proptest::prop_assert_eq!(&seen, &expected);
+            for path in layers.iter().flat_map(|layer| layer.iter()).map(|entry| &entry.path) {
+                proptest::prop_assert_eq!(merged.get(path), expected.get(path));
+            }
+        }
+    }
 }

@@ -74,6 +74,25 @@ impl World {
         }
     }
 
+    /// What waited for a flight whose key is stale must be keyed again.
+    pub(crate) fn forget_keys(&mut self, name: (Key, Option<Nonce>)) {
+        let needed = self.needed(|_| true);
+        for (index, needed) in needed.into_iter().enumerate() {
+            let (keyed, nonce) = (self.shadows[index].keyed, self.ops[index].nonce());
+            if needed && keyed.map(|(key, _)| (key, nonce)) == Some(name) {
+                self.shadows[index].keyed = None;
+            }
+        }
+    }
+
+    /// Returns vertices that have this key, and whose bytes were lost.
+    pub(crate) fn lost_under(&self, key: Key) -> Vec<usize> {
+        let lost = |&index: &usize| {
+            self.shadows[index].lost && self.ops[index].nonce.is_none() && self.key(index) == Some(key)
+        };
+        (0..self.ops.len()).filter(lost).collect()
+    }
+
     /// Forgets what was known of vertices that nobody holds any more.
     pub(crate) fn forget_dropped(&mut self) {
         for (index, held) in self.held().into_iter().enumerate() {
@@ -177,6 +196,8 @@ impl World {
             format!("runs {vertex} on inputs that are not what they are bound to")
         })?;
         ensure(self.key(vertex) == Some(run.key), || format!("runs {vertex} under another key"))?;
+        let keyed = self.shadows[vertex].keyed.map(|(key, _)| key);
+        ensure(keyed == Some(run.key), || format!("runs {vertex} under a key that is stale"))?;
         ensure(run.nonce == self.ops[vertex].nonce(), || format!("runs {vertex} under another nonce"))?;
         ensure(self.needed(|caller| caller.job == run.job)[vertex], || {
             format!("runs {vertex} for a job that does not need it")
@@ -283,11 +304,13 @@ impl World {
                 let shadow = &mut self.shadows[index_of(&vertex)];
                 ensure(!shadow.noted, || "bound twice".to_owned())?;
                 shadow.noted = true;
+                shadow.lost = false;
             }
-            Note::Unbound { vertex, .. } => {
+            Note::Unbound { vertex, lost } => {
                 let index = index_of(&vertex);
                 ensure(self.shadows[index].noted, || "unbound twice".to_owned())?;
                 self.shadows[index].noted = false;
+                self.shadows[index].lost = lost;
                 for caller in self.callers.values_mut() {
                     caller.told &= caller.targets.iter().all(|&(target, _)| target != index);
                 }

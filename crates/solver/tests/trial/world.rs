@@ -88,6 +88,8 @@ pub(crate) struct Shadow {
     pub(crate) key_ask: Option<AskId>,
     pub(crate) bound: Option<Vec<ResultId>>,
     pub(crate) noted: bool,
+    /// Its bytes were lost, and it is not bound again.
+    pub(crate) lost: bool,
     pub(crate) runs: u32,
     pub(crate) excuses: u32,
 }
@@ -121,6 +123,8 @@ pub(crate) struct World {
     bytes: HashSet<ResultId>,
     versions: HashMap<u64, u64>,
     noise: u64,
+    /// What the last caller that dropped wanted.
+    left: Option<(JobId, Vec<(usize, u32)>)>,
     next_demand: u64,
     /// How many more times something may go wrong, so that each trial ends.
     mishaps: u32,
@@ -172,6 +176,7 @@ impl World {
             bytes: HashSet::new(),
             versions: HashMap::new(),
             noise: 0,
+            left: None,
             next_demand: 0,
             mishaps: [0, 3, 10, 25][rng.below(4)],
             demands_left: [1, 3, 8, 16, 30][rng.below(5)],
@@ -222,7 +227,12 @@ impl World {
             match self.rng.next() % 100 {
                 0..3 if self.demands_left > 0 => self.new_caller()?,
                 _ if self.open.is_empty() => self.new_caller()?,
-                3..6 if self.callers.len() > 1 => self.drop_caller()?,
+                3..6 if self.callers.len() > 1 => {
+                    self.drop_caller()?;
+                    if self.demands_left > 0 && self.rng.percent(30) {
+                        self.new_caller()?;
+                    }
+                }
                 6..9 if self.mishap() => self.lose()?,
                 9..11 if self.mishap() => self.forget(),
                 11..20 => self.begin()?,
@@ -271,14 +281,12 @@ impl World {
             self.next_demand += 1;
             DemandId(self.next_demand - 1)
         });
-        let targets: Vec<(usize, u32)> = (0..1 + self.rng.below(4))
-            .map(|_| {
-                let near_top = self.rng.percent(70);
-                let reach = if near_top { self.ops.len().min(4) } else { self.ops.len() };
-                let target = self.ops.len() - 1 - self.rng.below(reach);
-                (target, self.rng.below(self.ops[target].outputs as usize) as u32)
-            })
-            .collect();
+        // Sometimes one that just left comes back, while its runs are being stopped.
+        let back = self.left.take().filter(|_| self.rng.percent(40));
+        let (job, targets) = match back {
+            Some(back) => back,
+            None => (JobId(self.rng.next() % 3), self.random_targets()),
+        };
         let mut wanted = vec![false; self.ops.len()];
         targets.iter().for_each(|&(target, _)| wanted[target] = true);
         if self.rng.percent(20) {
@@ -288,7 +296,6 @@ impl World {
         }
         close_downwards(&self.ops, &mut wanted);
         let grown: Vec<usize> = (0..self.ops.len()).filter(|&index| wanted[index]).collect();
-        let job = JobId(self.rng.next() % 3);
         let caller = Caller {
             job,
             state: State::Grown,
@@ -317,6 +324,18 @@ impl World {
         self.handle(Event::Demand { demand: name, job, targets })
     }
 
+    fn random_targets(&mut self) -> Vec<(usize, u32)> {
+        let count = 1 + self.rng.below(4);
+        (0..count)
+            .map(|_| {
+                let near_top = self.rng.percent(70);
+                let reach = if near_top { self.ops.len().min(4) } else { self.ops.len() };
+                let target = self.ops.len() - 1 - self.rng.below(reach);
+                (target, self.rng.below(self.ops[target].outputs as usize) as u32)
+            })
+            .collect()
+    }
+
     fn drop_caller(&mut self) -> Result<(), String> {
         let names: Vec<DemandId> = self.callers.keys().copied().collect();
         if names.is_empty() {
@@ -327,7 +346,7 @@ impl World {
             self.callers.get(name).is_some_and(|caller| caller.state == State::Live && !caller.told)
         });
         let name = live.filter(|_| self.rng.percent(60)).unwrap_or(names[self.rng.below(names.len())]);
-        self.callers.remove(&name);
+        self.left = self.callers.remove(&name).map(|caller| (caller.job, caller.targets));
         self.counts.drops += 1;
         self.forget_dropped();
         self.handle(Event::Drop { demand: name })
@@ -450,7 +469,12 @@ impl World {
         }
         self.counts.hits += u64::from(hit.is_some());
         self.leased.extend(hit.iter().flatten());
-        self.handle(Event::Found { ask, hit: hit.map(|results| outs(&results)) })
+        let lost = if need_bytes { Vec::new() } else { self.lost_under(key) };
+        self.handle(Event::Found { ask, hit: hit.map(|results| outs(&results)) })?;
+        match lost.into_iter().find(|&index| self.solver.outs(&vertex_id(index)).is_some()) {
+            Some(index) => Err(format!("{index} was lost, and is bound to what may have no bytes")),
+            None => Ok(()),
+        }
     }
 
     fn answer_run(&mut self, run: OpenRun) -> Result<(), String> {
@@ -471,6 +495,7 @@ impl World {
             self.counts.stale += 1;
             *self.versions.entry(op.code).or_default() += 1;
             self.excuse_flight(name);
+            self.forget_keys(name);
             return self.handle(Event::Ran { flight, end: Ran::KeyStale });
         }
         let adoptable = op.kind == Kind::Fails;
