@@ -5,9 +5,44 @@
 //! configuration and its history. Text is read by `cooper-dockerfile`, graphs are made by `cooper-llb`; who reads files
 //! and asks registries is nobody's business here: questions go out as [`Ask`]s and come back as [`Answers`].
 
+mod args;
+mod asker;
 mod built;
+mod checks;
+mod chmod;
+mod context;
+mod conversion;
+mod copy;
+mod dispatch;
+mod env;
+mod epoch;
 mod error;
+mod expose;
+mod failure;
+mod git;
+mod gofmt;
+mod graph;
+mod image;
+mod lint;
+mod mounts;
+mod name;
+mod named;
+mod options;
+mod path;
+mod plan;
+mod reference;
 mod request;
+mod resolve;
+mod run;
+mod signal;
+mod stage;
+mod suggest;
+
+use asker::Asker;
+use context::Inputs;
+use conversion::Text;
+use failure::Stop;
+use options::Options;
 
 pub use built::{Built, BuiltPlatform, Outcome, Step, UnusedStage, Warning};
 pub use error::{Error, LineRange, SourceText};
@@ -24,11 +59,67 @@ pub use request::{
 /// # Errors
 ///
 /// Where the Dockerfile, the options or an answer make the build impossible; the error carries lines where there are any.
-pub fn convert(_request: &Request, _answers: &Answers) -> Result<Outcome, Error> {
-    Err(Error {
-        message: "the conversion is not written yet".to_owned(),
-        suggestion: None,
-        lines: Vec::new(),
-        source: None,
+pub fn convert(request: &Request, answers: &Answers) -> Result<Outcome, Error> {
+    check(request, answers).outcome
+}
+
+/// An outcome with what the build checks found on the way, also where the conversion failed.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Checked {
+    /// What [`convert`] gives.
+    pub outcome: Result<Outcome, Error>,
+    /// Everything that was found before the end.
+    pub warnings: Vec<Warning>,
+}
+
+/// Does what [`convert`] does and gives the findings of the build checks even on failure.
+pub fn check(request: &Request, answers: &Answers) -> Checked {
+    let asker = Asker::new(answers);
+    let mut warnings = Vec::new();
+    let mut source = None;
+    let result = build(request, &asker, &mut warnings, &mut source);
+    let outcome = match result {
+        Ok(built) => Ok(Outcome::Done(Box::new(built))),
+        Err(Stop::Failed(failure)) => Err(failure.into_error(source.as_ref())),
+        Err(Stop::Missing) => Ok(Outcome::Missing(asker.into_missing())),
+    };
+    Checked { outcome, warnings }
+}
+
+fn build(
+    request: &Request,
+    asker: &Asker<'_>,
+    warnings: &mut Vec<Warning>,
+    source: &mut Option<std::sync::Arc<SourceText>>,
+) -> failure::Step<Built> {
+    let options = Options::parse(request).map_err(failure::fail)?;
+    let inputs = Inputs::load(&options, &request.session, asker)?;
+    *source = Some(std::sync::Arc::clone(&inputs.source));
+    let parsed = cooper_dockerfile::parse(&inputs.source.text);
+    let text = Text { inputs: &inputs, parsed };
+    let mut wanted: Vec<_> = options.target_platforms.iter().map(Some).collect();
+    if wanted.is_empty() {
+        wanted.push(None);
+    }
+    let mut platforms = Vec::new();
+    let mut missing = false;
+    for (index, platform) in wanted.into_iter().enumerate() {
+        let (result, found) = conversion::run(&options, &request.session, asker, &text, platform, index);
+        warnings.extend(found);
+        match result {
+            Ok(built) => platforms.push(built),
+            // The other platforms ask for their images in the same round.
+            Err(Stop::Missing) => missing = true,
+            Err(stop) => return Err(stop),
+        }
+    }
+    if missing {
+        return Err(Stop::Missing);
+    }
+    Ok(Built {
+        platforms,
+        multi_platform: options.multi_platform,
+        warnings: warnings.clone(),
+        source: std::sync::Arc::clone(&inputs.source),
     })
 }

@@ -1,0 +1,108 @@
+//! Arguments before the first stage: predefined ones, `ARG` lines, values from the command line.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use cooper_dockerfile::instruction::{Command, Instruction};
+use cooper_dockerfile::shell::Lexer;
+use cooper_oci::Platform;
+
+use crate::env::EnvList;
+use crate::failure::{Step, Stop};
+
+/// Arguments that configure the scan of an image and never become variables of steps.
+pub(crate) const NOT_IN_ENV: [&str; 2] = ["BUILDKIT_SBOM_SCAN_CONTEXT", "BUILDKIT_SBOM_SCAN_STAGE"];
+
+/// The platforms of one conversion.
+#[derive(Clone, Debug)]
+pub(crate) struct Platforms {
+    /// Where steps run.
+    pub(crate) build: Platform,
+    /// What the result is for.
+    pub(crate) target: Platform,
+    /// Whether nobody asked for the target: it is the build platform, and a base image may decide otherwise.
+    pub(crate) implicit: bool,
+}
+
+/// Variables that every Dockerfile may use before its first stage without declaring them.
+pub(crate) fn predefined(platforms: &Platforms, given: &BTreeMap<String, String>, target: &str) -> EnvList {
+    let (build, goal) = (&platforms.build, &platforms.target);
+    let mut env = EnvList::default();
+    for (key, value) in [
+        // This one names no version of the operating system.
+        ("BUILDPLATFORM", build.to_string()),
+        ("BUILDOS", build.os.clone()),
+        ("BUILDOSVERSION", build.os_version.clone()),
+        ("BUILDARCH", build.architecture.clone()),
+        ("BUILDVARIANT", build.variant.clone()),
+        ("TARGETPLATFORM", goal.full()),
+        ("TARGETOS", goal.os.clone()),
+        ("TARGETOSVERSION", goal.os_version.clone()),
+        ("TARGETARCH", goal.architecture.clone()),
+        ("TARGETVARIANT", goal.variant.clone()),
+        ("TARGETSTAGE", if target.is_empty() { "default".to_owned() } else { target.to_owned() }),
+    ] {
+        env.set(key, given.get(key).unwrap_or(&value));
+    }
+    env
+}
+
+/// Adds the `ARG`s before the first stage. Also gives all their names, those without a value included.
+pub(crate) fn declare(
+    mut env: EnvList,
+    lexer: &Lexer,
+    commands: &[Command],
+    given: &BTreeMap<String, String>,
+) -> Step<(EnvList, BTreeSet<String>)> {
+    let mut names = BTreeSet::new();
+    for command in commands {
+        let Instruction::Arg(pairs) = &command.instruction else { continue };
+        for pair in pairs {
+            names.insert(pair.key.clone());
+            let value = match (given.get(&pair.key), &pair.value) {
+                (Some(value), _) => Some(value.clone()),
+                (None, Some(default)) => Some(
+                    lexer
+                        .process_word(default, &env)
+                        .map_err(|error| Stop::from(error).at(&[command.lines.into()]))?
+                        .text,
+                ),
+                (None, None) => None,
+            };
+            if let Some(value) = value {
+                env.set(&pair.key, &value);
+            }
+        }
+    }
+    Ok((env, names))
+}
+
+/// Proxies that were given as build arguments. They reach steps without being part of them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Proxies {
+    pub(crate) http: String,
+    pub(crate) https: String,
+    pub(crate) ftp: String,
+    pub(crate) no: String,
+    pub(crate) all: String,
+}
+
+impl Proxies {
+    /// `None` if no proxy argument is given. Names count in any case; of several spellings the last by byte order wins.
+    pub(crate) fn from_args(given: &BTreeMap<String, String>) -> Option<Proxies> {
+        let mut proxies = Proxies::default();
+        let mut any = false;
+        for (key, value) in given {
+            let slot = match key.to_lowercase().as_str() {
+                "http_proxy" => &mut proxies.http,
+                "https_proxy" => &mut proxies.https,
+                "ftp_proxy" => &mut proxies.ftp,
+                "no_proxy" => &mut proxies.no,
+                "all_proxy" => &mut proxies.all,
+                _ => continue,
+            };
+            *slot = value.clone();
+            any = true;
+        }
+        any.then_some(proxies)
+    }
+}

@@ -1,0 +1,345 @@
+//! `COPY` and `ADD`.
+
+use cooper_dockerfile::instruction::{Add, Copy, Sources};
+
+use crate::chmod;
+use crate::context::internal;
+use crate::conversion::Conversion;
+use crate::dispatch::Site;
+use crate::failure::{Step, fail};
+use crate::git::{self, Parsed};
+use crate::gofmt::quote;
+use crate::graph::{CopyMode, CopyOptions, FileChain, Meta, State};
+use crate::lint;
+use crate::name;
+use crate::path;
+use crate::reference;
+use crate::stage::StageId;
+
+/// What `COPY` and `ADD` have in common.
+struct Job {
+    keyword: &'static str,
+    sources: Sources,
+    from: State,
+    /// Whether `from` is the build context, so that ignore patterns matter.
+    from_context: bool,
+    chown: String,
+    chmod: String,
+    checksum: String,
+    exclude: Vec<String>,
+    link: bool,
+    parents: bool,
+    keep_git_dir: Option<bool>,
+    unpack: Option<bool>,
+}
+
+impl Job {
+    fn is_add(&self) -> bool {
+        self.keyword == "ADD"
+    }
+}
+
+impl Conversion<'_> {
+    pub(crate) fn dispatch_add(&mut self, site: &Site, add: Add) -> Step<()> {
+        let paths = add.sources.paths.clone();
+        self.transfer(
+            site,
+            Job {
+                keyword: "ADD",
+                sources: add.sources,
+                from: self.build_context.clone(),
+                from_context: true,
+                chown: add.chown,
+                chmod: add.chmod,
+                checksum: add.checksum,
+                exclude: add.exclude,
+                link: add.link,
+                parents: false,
+                keep_git_dir: add.keep_git_dir,
+                unpack: add.unpack,
+            },
+        )?;
+        for path in paths.iter().filter(|path| !path.starts_with("http://") && !path.starts_with("https://"))
+        {
+            self.stages.get_mut(site.stage).context_paths.insert(path::join(&["/", path]));
+        }
+        Ok(())
+    }
+
+    pub(crate) fn dispatch_copy(&mut self, site: &Site, copy: Copy, source: Option<StageId>) -> Step<()> {
+        if let Some(source) = source
+            && !self.stages.get(source).dispatched
+        {
+            return Err(fail(format!(
+                "cannot copy from stage {}, it needs to be defined before current stage {}",
+                quote(&copy.from),
+                quote(&self.stages.get(site.stage).shown)
+            )));
+        }
+        let paths = copy.sources.paths.clone();
+        let from = match source {
+            Some(source) => self.stages.get(source).state.clone(),
+            None => self.build_context.clone(),
+        };
+        self.transfer(
+            site,
+            Job {
+                keyword: "COPY",
+                sources: copy.sources,
+                from,
+                from_context: source.is_none(),
+                chown: copy.chown,
+                chmod: copy.chmod,
+                checksum: String::new(),
+                exclude: copy.exclude,
+                link: copy.link,
+                parents: copy.parents,
+                keep_git_dir: None,
+                unpack: None,
+            },
+        )?;
+        for path in paths {
+            let path = path::join(&["/", &path]);
+            match source {
+                Some(source) => self.stages.mark_path(source, path),
+                None => {
+                    self.stages.get_mut(site.stage).context_paths.insert(path);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn transfer(&mut self, site: &Site, mut job: Job) -> Step<()> {
+        let id = site.stage;
+        let stage = self.stages.get(id);
+        let platform = stage.platform.clone().unwrap_or_default();
+        let env = stage.state.env.clone();
+        let dest = destination(stage.state.dir(), &job.sources.dest, &platform.os)?;
+        let mode = copy_mode(&job.chmod)?;
+        check_checksum(&job)?;
+        let mut message = job.keyword.to_owned();
+        if job.parents {
+            message.push_str(" --parents");
+        }
+        if !job.chown.is_empty() {
+            message.push_str(&format!(" --chown={}", job.chown));
+        }
+        if !job.chmod.is_empty() {
+            message.push_str(&format!(" --chmod={}", job.chmod));
+        }
+        let text = name::uppercase(&name::expand(&self.lexer, &site.text, &env));
+        let shown = self.next_name(id, &text, Some(&platform), &env, site.onbuild);
+        let common = CopyOptions {
+            mode,
+            owner: job.chown.clone(),
+            exclude: job.exclude.clone(),
+            create_dest: true,
+            ..CopyOptions::default()
+        };
+        let mut chain = FileChain::default();
+        for source in std::mem::take(&mut job.sources.paths) {
+            message.push(' ');
+            message.push_str(&source);
+            match git::parse(&source) {
+                Parsed::Bad(message) => return Err(fail(message)),
+                Parsed::Git(reference) if !reference.like_local => {
+                    let state = git_source(&mut job, &reference, &shown)?;
+                    chain = chain.copy(&state, "/", &dest, common.clone());
+                }
+                _ if git::is_http(&source) => {
+                    if !job.is_add() {
+                        return Err(fail("source can't be a URL for COPY"));
+                    }
+                    reference::check_digest(&job.checksum).map_err(fail)?;
+                    let file = git::http_filename(&source);
+                    let meta = Meta::named(&shown).command("");
+                    let state = State::http(&source, &file, &job.checksum, meta);
+                    let options = CopyOptions { unpack: job.unpack.unwrap_or(false), ..common.clone() };
+                    chain = chain.copy(&state, &file, &dest, options);
+                }
+                _ => {
+                    self.check_ignored(site, &job, &source);
+                    let (source, options) = local_options(&job, &source, &platform.os, common.clone())?;
+                    chain = chain.copy(&job.from, &source, &dest, options);
+                }
+            }
+        }
+        for content in &job.sources.contents {
+            message.push_str(&format!(" <<{}", content.path));
+            let file = path::remove_drive(&content.path, &platform.os, false)
+                .map_err(|message| fail(format!("removing drive letter: {message}")))?;
+            let meta = internal("preparing inline document").platform(Some(&platform));
+            let data = FileChain::mkfile(&file, 0o644, content.data.as_bytes());
+            let state = State::scratch().file(data, meta);
+            let file = if chain.is_empty() { path::to_slash(&file, &platform.os) } else { file };
+            chain = chain.copy(&state, &file, &dest, common.clone());
+        }
+        message.push_str(&format!(" {}", job.sources.dest));
+        let linked = job.link && job.chmod.is_empty();
+        let stage = self.stages.get(id);
+        let meta = Meta::named(&shown).at(&site.lines).ignoring_cache(stage.ignore_cache);
+        let shown = if linked {
+            self.link(site, chain, meta, &text, shown, &env, &platform)
+        } else {
+            let stage = self.stages.get_mut(id);
+            stage.state = stage.state.file(chain, meta);
+            shown
+        };
+        self.note_step(id, shown, Some(site));
+        self.commit(id, format!("{message} # buildkit"), true);
+        Ok(())
+    }
+
+    /// Copies into nothing and puts the result on top: a layer that does not depend on what is below.
+    #[allow(clippy::too_many_arguments)] // all of it is what `transfer` has at hand, and nobody else calls this
+    fn link(
+        &mut self,
+        site: &Site,
+        chain: FileChain,
+        meta: Meta,
+        text: &str,
+        shown: String,
+        env: &crate::env::EnvList,
+        platform: &cooper_oci::Platform,
+    ) -> String {
+        let id = site.stage;
+        self.groups += 1;
+        // Any name will do that is not used twice in a build; BuildKit takes random ones.
+        let group = format!("link-{}-{}", self.index, self.groups);
+        let copy_meta = meta.clone().platform(Some(platform)).group(&group, &shown, true);
+        // Both names count as one step.
+        let stage = self.stages.get_mut(id);
+        stage.step = stage.step.saturating_sub(1);
+        let link_name = self.next_name(id, &format!("LINK {text}"), Some(platform), env, site.onbuild);
+        let merge_meta = meta.renamed(&link_name).group(&group, &shown, false);
+        let stage = self.stages.get_mut(id);
+        stage.state = stage.state.merge(State::scratch().file(chain, copy_meta), merge_meta);
+        shown
+    }
+
+    /// Reports a source that ignore patterns keep out of the context.
+    fn check_ignored(&self, site: &Site, job: &Job, source: &str) {
+        let Some(ignored) = self.ignored.as_ref().filter(|_| job.from_context) else { return };
+        // With `!` patterns a file inside an ignored directory may be there after all.
+        if ignored.has_exceptions() {
+            return;
+        }
+        let source = path::clean(source);
+        if matches!(source.as_str(), "." | "/")
+            && !ignored.patterns().iter().any(|pattern| matches!(pattern.text(), "*" | "**" | "**/*"))
+        {
+            return;
+        }
+        if ignored.matches(&source) {
+            let command = if job.is_add() { "Add" } else { "Copy" };
+            let message =
+                format!("Attempting to {command} file {} that is excluded by .dockerignore", quote(&source));
+            site.linter.report(&lint::COPY_IGNORED_FILE, &site.lines, message);
+        }
+    }
+}
+
+/// The destination as an absolute path; a trailing slash says that it is a directory.
+fn destination(dir: &str, dest: &str, os: &str) -> Step<String> {
+    let wrap = |message: String| fail(format!("removing drive letter: {message}"));
+    let dest = path::remove_drive(dest, os, true).map_err(wrap)?;
+    if path::is_abs(&dest, os) {
+        return path::normalize("/", &dest, os, true).map_err(fail);
+    }
+    let dest = if matches!(dest.as_str(), "." | "") { "./" } else { &dest };
+    path::normalize(dir, dest, os, true).map_err(fail)
+}
+
+fn copy_mode(text: &str) -> Step<CopyMode> {
+    if text.is_empty() {
+        return Ok(CopyMode::Keep);
+    }
+    chmod::parse(text).map_err(fail)
+}
+
+fn check_checksum(job: &Job) -> Step<()> {
+    if job.checksum.is_empty() {
+        return Ok(());
+    }
+    let [source] = job.sources.paths.as_slice() else {
+        return Err(fail("checksum can't be specified for multiple sources"));
+    };
+    if !git::is_http(source) && !matches!(git::parse(source), Parsed::Git(_)) {
+        return Err(fail("checksum requires HTTP(S) or Git sources"));
+    }
+    Ok(())
+}
+
+/// The LLB source of a git reference. What the reference says stays in force for later sources of the same command.
+fn git_source(job: &mut Job, reference: &git::GitRef, shown: &str) -> Step<State> {
+    if !job.is_add() {
+        return Err(fail("source can't be a git ref for COPY"));
+    }
+    if let (Some(flag), Some(query)) = (job.keep_git_dir, reference.keep_git_dir)
+        && flag != query
+    {
+        return Err(fail("inconsistent keep-git-dir configuration"));
+    }
+    job.keep_git_dir = reference.keep_git_dir.or(job.keep_git_dir);
+    if !reference.checksum.is_empty() {
+        if !job.checksum.is_empty() && job.checksum != reference.checksum {
+            return Err(fail(format!(
+                "checksum mismatch {} != {}",
+                quote(&job.checksum),
+                quote(&reference.checksum)
+            )));
+        }
+        job.checksum.clone_from(&reference.checksum);
+    }
+    // The time mode of a reference counts for build contexts only.
+    let reference = git::GitRef { mtime: String::new(), ..reference.clone() };
+    let (id, attrs, caps) = reference.source(job.keep_git_dir == Some(true), &job.checksum);
+    Ok(State::source(id, attrs, &caps, None, Meta::named(shown)))
+}
+
+/// The path to copy and the options of a copy between two file systems.
+fn local_options(job: &Job, source: &str, os: &str, common: CopyOptions) -> Step<(String, CopyOptions)> {
+    let wrap = |message: String| fail(format!("removing drive letter: {message}"));
+    let mut source = source.to_owned();
+    let mut include = Vec::new();
+    let mut required = Vec::new();
+    if job.parents {
+        // `a/./b` copies `b` as seen from `a`.
+        let (root, pattern) = match source.split_once("/./") {
+            Some((root, pattern)) => (root.to_owned(), pattern.to_owned()),
+            None => ("/".to_owned(), source.clone()),
+        };
+        let pattern = path::normalize("/", &pattern, os, false).map_err(wrap)?;
+        include.push(pattern.strip_prefix('/').unwrap_or(&pattern).to_owned());
+        if !has_wildcards(&root) && !has_wildcards(&pattern) {
+            required.push(path::normalize("/", &path::join(&[&root, &pattern]), os, false).map_err(wrap)?);
+        }
+        source = root;
+    }
+    let source = path::normalize("/", &source, os, false).map_err(wrap)?;
+    let options = CopyOptions {
+        follow_symlinks: true,
+        contents_only: true,
+        include,
+        required,
+        unpack: job.unpack.unwrap_or(job.is_add()),
+        wildcards: true,
+        ..common
+    };
+    Ok((source, options))
+}
+
+fn has_wildcards(text: &str) -> bool {
+    let mut chars = text.chars();
+    while let Some(c) = chars.next() {
+        match c {
+            '*' | '?' | '[' => return true,
+            '\\' => {
+                chars.next();
+            }
+            _ => {}
+        }
+    }
+    false
+}

@@ -1,0 +1,79 @@
+//! Ordered lists of variables.
+
+use std::rc::Rc;
+
+use cooper_dockerfile::shell::Env;
+
+/// Variables in the order of their last assignment, which is the order in which they stand in LLB.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct EnvList(Rc<Vec<(String, String)>>);
+
+impl EnvList {
+    /// Sets a variable, as the last one.
+    pub(crate) fn set(&mut self, key: &str, value: &str) {
+        let list = Rc::make_mut(&mut self.0);
+        list.retain(|(name, _)| name != key);
+        list.push((key.to_owned(), value.to_owned()));
+    }
+
+    /// Removes a variable.
+    pub(crate) fn remove(&mut self, key: &str) {
+        if self.lookup(key).is_some() {
+            Rc::make_mut(&mut self.0).retain(|(name, _)| name != key);
+        }
+    }
+
+    /// The value of a variable.
+    pub(crate) fn lookup(&self, key: &str) -> Option<&str> {
+        self.0.iter().find(|(name, _)| name == key).map(|(_, value)| value.as_str())
+    }
+
+    /// Names in order.
+    pub(crate) fn keys(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(|(name, _)| name.as_str())
+    }
+}
+
+impl Env for EnvList {
+    fn get(&self, name: &str) -> Option<&str> {
+        self.lookup(name)
+    }
+}
+
+/// Variables, some of which hide others: secrets are shown as stars.
+pub(crate) struct Masked<'a> {
+    pub(crate) base: &'a EnvList,
+    pub(crate) hidden: Vec<&'a str>,
+}
+
+impl Env for Masked<'_> {
+    fn get(&self, name: &str) -> Option<&str> {
+        if self.hidden.contains(&name) { Some("****") } else { self.base.lookup(name) }
+    }
+}
+
+/// Takes a `NAME=value` text apart.
+pub(crate) fn split_pair(pair: &str) -> (&str, &str) {
+    pair.split_once('=').unwrap_or((pair, ""))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn last_assignment_orders() {
+        let mut env = EnvList::default();
+        env.set("A", "1");
+        env.set("B", "2");
+        let before = env.clone();
+        env.set("A", "3");
+        env.remove("C");
+        assert_eq!(env.keys().collect::<Vec<_>>(), ["B", "A"]);
+        assert_eq!(before.lookup("A"), Some("1"));
+        env.remove("B");
+        assert_eq!(env.lookup("B"), None);
+        let masked = Masked { base: &env, hidden: vec!["T"] };
+        assert_eq!((masked.get("T"), masked.get("A"), masked.get("x")), (Some("****"), Some("3"), None));
+    }
+}
