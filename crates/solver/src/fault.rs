@@ -1,4 +1,5 @@
-//! Mistakes that tests plant in the solver to see that the trials find them. Nothing of it is in a normal build.
+//! Mistakes that tests plant in the solver to see that the trials find them. In a normal build there
+//! is no way to plant one, and `Solver::has` is constantly false.
 
 /// One planted mistake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,6 +3,7 @@
 //!
 //! Part of the crate's own tests, and of `examples/trials.rs` for long runs; both have the solver's names at their root.
 
+mod answers;
 mod check;
 mod graph;
 mod rng;
