@@ -147,11 +147,16 @@ impl Store {
         layers.iter().map(|id| self.index(*id)?.ok_or(Error::Lost(*id))).collect()
     }
 
+    /// Returns why roots are copied, where that was not asked for: the kernel's answer to the first overlay mount.
+    pub fn overlay_refused(&self) -> Option<&str> {
+        self.0.overlay_refused.get().map(String::as_str)
+    }
+
     fn wants_overlay(&self) -> bool {
         match self.0.backend {
             Backend::Overlay => true,
             Backend::Copy => false,
-            Backend::Auto => self.0.overlay_refused.get() != Some(&true),
+            Backend::Auto => self.0.overlay_refused.get().is_none(),
         }
     }
 
@@ -164,8 +169,11 @@ impl Store {
             _ => None,
         };
         match answer {
-            Some(libc::EPERM | libc::EACCES | libc::ENODEV | libc::ENOSYS | libc::EOPNOTSUPP) => {
-                let _ = self.0.overlay_refused.set(true);
+            // EINVAL: among other things, the store itself lies on an overlay mount.
+            Some(
+                libc::EPERM | libc::EACCES | libc::ENODEV | libc::ENOSYS | libc::EOPNOTSUPP | libc::EINVAL,
+            ) => {
+                let _ = self.0.overlay_refused.set(with_sources(&refused.error));
             }
             Some(libc::E2BIG) => {}
             _ => return Err(refused.error),
@@ -173,6 +181,11 @@ impl Store {
         pending.keep_files_only()?;
         Ok(refused.lower)
     }
+}
+
+fn with_sources(error: &Error) -> String {
+    let source = std::error::Error::source(error).map(|source| format!(": {source}"));
+    format!("{error}{}", source.unwrap_or_default())
 }
 
 /// Makes the directory on which a root is mounted.

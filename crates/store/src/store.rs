@@ -33,7 +33,7 @@ pub(crate) struct Inner {
     pub(crate) holder: Holder,
     pub(crate) environment: Environment,
     pub(crate) backend: Backend,
-    pub(crate) overlay_refused: std::sync::OnceLock<bool>,
+    pub(crate) overlay_refused: std::sync::OnceLock<String>,
     pub(crate) indexes: Mutex<HashMap<LayerId, Arc<Index>>>,
     pub(crate) losses: Mutex<Vec<Loss>>,
     next: AtomicU64,

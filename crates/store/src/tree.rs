@@ -20,8 +20,9 @@ pub(crate) fn remove(path: &Path) -> io::Result<()> {
         Err(Errno::ISDIR | Errno::PERM) => {}
         Err(error) => return Err(error.into()),
     }
-    // Twice: an entry that comes while its directory is being emptied is found the second time.
-    for last in [false, true] {
+    // Again: an entry that comes while its directory is being emptied is found the next time. Another process may be
+    // deleting the same tree.
+    for last in [false, false, true] {
         let top = match open(CWD, path) {
             Ok(top) => top,
             Err(Errno::NOENT) => return Ok(()),
@@ -90,8 +91,12 @@ fn empty(dir: BorrowedFd<'_>, top: BorrowedFd<'_>, depth: usize, moved: &mut u64
             *moved += 1;
             drop(child);
             let new = format!(".cooper-deep-{moved}");
-            rustix::fs::renameat(dir, name, top, new.as_str())?;
-            again = true;
+            match rustix::fs::renameat(dir, name, top, new.as_str()) {
+                // Another process may have taken the name: with the next number, then.
+                Ok(()) | Err(Errno::EXIST | Errno::NOTEMPTY) => again = true,
+                Err(Errno::NOENT) => {}
+                Err(error) => return Err(error),
+            }
             continue;
         }
         again |= empty(child.as_fd(), top, depth + 1, moved)?;

@@ -1,7 +1,8 @@
-use std::ffi::CString;
-use std::fs::File;
+use std::ffi::{CString, OsString};
+use std::fs;
 use std::io;
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
+use std::os::unix::ffi::OsStringExt as _;
 use std::path::{Path, PathBuf};
 
 use cooper_layer::OverlayXattrs;
@@ -259,18 +260,106 @@ fn mount_old(
 
 /// Unmounts whatever is mounted below a path in this mount namespace.
 pub(crate) fn detach_below(path: &Path) -> io::Result<()> {
-    let text = match io::read_to_string(File::open("/proc/self/mountinfo")?) {
+    // Of this thread: it may have a mount namespace of its own.
+    let text = match fs::read_to_string("/proc/thread-self/mountinfo") {
         Ok(text) => text,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(error),
     };
     // The last mounted first.
     for line in text.lines().rev() {
-        // proc_pid_mountinfo(5): the fifth field; the store's own names below `path` need no unescaping.
-        let Some(point) = line.split(' ').nth(4).map(Path::new) else { continue };
+        // proc_pid_mountinfo(5): the fifth field.
+        let Some(point) = line.split(' ').nth(4).map(unescape) else { continue };
         if point.starts_with(path) {
-            unmount(point, UnmountFlags::DETACH)?;
+            match unmount(&point, UnmountFlags::DETACH) {
+                // Another process or thread that clears up was faster.
+                Ok(()) | Err(Errno::INVAL | Errno::NOENT) => {}
+                Err(error) => return Err(error.into()),
+            }
         }
     }
     Ok(())
+}
+
+/// Undoes the kernel's writing of spaces and such in `/proc`: a backslash and three octal digits.
+fn unescape(field: &str) -> PathBuf {
+    let mut out = Vec::with_capacity(field.len());
+    let mut rest = field.as_bytes();
+    while let [first, after @ ..] = rest {
+        let byte = match after {
+            [a @ b'0'..=b'3', b @ b'0'..=b'7', c @ b'0'..=b'7', ..] if *first == b'\\' => {
+                Some((a - b'0') << 6 | (b - b'0') << 3 | (c - b'0'))
+            }
+            _ => None,
+        };
+        out.push(byte.unwrap_or(*first));
+        rest = byte.and_then(|_| after.get(3..)).unwrap_or(after);
+    }
+    PathBuf::from(OsString::from_vec(out))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_in_proc() {
+        for (written, name) in [("/a\\040b", "/a b"), ("/a\\134", "/a\\"), ("/a\\09", "/a\\09"), ("/ü", "/ü")]
+        {
+            assert_eq!(unescape(written), Path::new(name), "{written}");
+        }
+    }
+
+    #[test]
+    fn privileged_both_calls_mount_the_same() {
+        // SAFETY: the thread is one of a test; it and all that it starts see the new namespace only.
+        #[allow(unsafe_code)]
+        let done = unsafe { libc::unshare(libc::CLONE_NEWNS) } == 0;
+        let flags = rustix::mount::MountPropagationFlags::PRIVATE | rustix::mount::MountPropagationFlags::REC;
+        if !done || rustix::mount::mount_change("/", flags).is_err() {
+            assert!(std::env::var_os("CI").is_none(), "this test needs to mount");
+            return;
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let make = |name: &str| {
+            let path = dir.path().join(name);
+            fs::create_dir(&path).unwrap();
+            path
+        };
+        // Names that would have to be escaped among options.
+        let lower = [make("a:b,c"), make("d\\e")];
+        fs::write(lower[0].join("both"), "upper").unwrap();
+        fs::write(lower[1].join("both"), "lower").unwrap();
+        fs::write(lower[1].join("one"), "one").unwrap();
+        for (number, api) in [Api::New, Api::Old].into_iter().enumerate() {
+            let make = |name: &str| make(&format!("{name} {number}"));
+            let (on, upper, work) = (make("on"), make("upper"), make("work"));
+            mount(api, &on, &lower, Some((&upper, &work)), OverlayXattrs::Trusted).unwrap();
+            assert_eq!(fs::read_to_string(on.join("both")).unwrap(), "upper", "{api:?}");
+            fs::write(on.join("one"), "changed").unwrap();
+            assert_eq!(fs::read_to_string(upper.join("one")).unwrap(), "changed", "{api:?}");
+            let line = |on: &Path| {
+                let mounts = fs::read_to_string("/proc/thread-self/mountinfo").unwrap();
+                mounts
+                    .lines()
+                    .rfind(|line| {
+                        line.contains(&*on.file_name().unwrap().to_string_lossy().replace(' ', "\\040"))
+                    })
+                    .unwrap()
+                    .to_owned()
+            };
+            assert!(line(&on).contains("volatile"), "{}", line(&on));
+            let view = make("view");
+            mount(api, &view, &lower, None, OverlayXattrs::User).unwrap();
+            assert_eq!(fs::read_to_string(view.join("one")).unwrap(), "one", "{api:?}");
+            assert_eq!(fs::write(view.join("one"), "x").unwrap_err().raw_os_error(), Some(libc::EROFS));
+            assert!(line(&view).contains("userxattr"), "{}", line(&view));
+        }
+        let many = vec![lower[0].clone(); 300];
+        let answer = mount(Api::Old, &make("many"), &many, None, OverlayXattrs::User);
+        assert_eq!(answer, Err(Errno::TOOBIG));
+        detach_below(dir.path()).unwrap();
+        let mounts = fs::read_to_string("/proc/thread-self/mountinfo").unwrap();
+        assert!(!mounts.contains(dir.path().to_str().unwrap()), "{mounts}");
+    }
 }

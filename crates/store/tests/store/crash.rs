@@ -7,7 +7,7 @@ use std::time::Duration;
 use cooper_oci::Digest;
 use cooper_store::{Publish, Store};
 
-use super::help::{Random, layer_id, scan, small_layer, start, store};
+use super::help::{Random, layer_id, may_mount, scan, small_layer, start, store};
 use super::records::record;
 
 /// The parts of tests that are processes of their own.
@@ -22,11 +22,13 @@ fn child() {
         "publish" => publish(root, arguments[1]),
         "write" => write(root, arguments[1].parse().unwrap()),
         "hold" => hold(root),
+        "mount" => mount(root),
+        "rootless" => super::mounts::rootless(root),
         other => panic!("unknown role {other}"),
     }
 }
 
-fn say(line: &str) {
+pub(crate) fn say(line: &str) {
     let mut out = std::io::stdout().lock();
     // One write a line: what the parent has read was true.
     out.write_all(format!("\n> {line}\n").as_bytes()).unwrap();
@@ -93,7 +95,20 @@ fn hold(root: &Path) {
     }
 }
 
-fn lines(child: &mut std::process::Child) -> impl Iterator<Item = String> + use<> {
+/// Mounts, in the namespace of who started it, until it is killed.
+fn mount(root: &Path) {
+    let store = Store::open(root).unwrap();
+    let workspace = store.workspace(&[layer_id("a")]).unwrap();
+    assert!(workspace.is_overlay());
+    fs::write(workspace.root().join("half"), "x").unwrap();
+    let _view = store.view(&[layer_id("a")]).unwrap();
+    say("ready");
+    loop {
+        std::thread::sleep(Duration::from_secs(1));
+    }
+}
+
+pub(crate) fn lines(child: &mut std::process::Child) -> impl Iterator<Item = String> + use<> {
     let out = BufReader::new(child.stdout.take().unwrap());
     out.lines().map_while(Result::ok).filter_map(|line| line.strip_prefix("> ").map(str::to_owned))
 }
@@ -136,7 +151,7 @@ fn sixteen_processes_publish_one_key() {
 }
 
 /// Looks through a whole store: every row has its bytes, every file has its row, and nothing unfinished is left.
-fn check(store: &Store, begun: usize) {
+pub(crate) fn check(store: &Store, begun: usize) {
     let root = store.root();
     store.sweep().unwrap();
     let names = |dir: &str| -> BTreeSet<String> {
@@ -237,4 +252,61 @@ fn a_dead_process_lets_go_and_a_living_one_is_left_alone() {
     assert_eq!(leases(), 0);
     drop(store);
     check(&again, 0);
+}
+
+#[test]
+fn privileged_mounts_of_a_dead_process_are_taken_away() {
+    if !may_mount("mounts_of_a_dead_process") {
+        return;
+    }
+    let (_dir, store) = store();
+    small_layer(&store, "a");
+    let root = store.root().to_str().unwrap().to_owned();
+    let mut child = start("mount", &[&root]);
+    let mut out = lines(&mut child);
+    assert_eq!(out.next().as_deref(), Some("ready"));
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let mounts = || {
+        let text = fs::read_to_string("/proc/thread-self/mountinfo").unwrap();
+        text.lines().filter(|line| line.contains(&root)).count()
+    };
+    assert_eq!(mounts(), 2);
+    drop(store);
+    let store = Store::open(&root).unwrap();
+    check(&store, 0);
+    assert_eq!(mounts(), 0);
+    // The layer was below both.
+    let dir = store.snapshot_dir(layer_id("a")).unwrap().unwrap();
+    assert_eq!(fs::read_to_string(dir.join("name")).unwrap(), "a");
+}
+
+#[test]
+fn files_renamed_in_by_a_transaction_that_was_cut_off_are_swept() {
+    let (_dir, store) = store();
+    let root = store.root().to_owned();
+    small_layer(&store, "kept");
+    let lost = small_layer(&store, "known, files not claimed");
+    store.lose_snapshot(lost, "test").unwrap();
+    store.take_losses();
+    let stray = |name: &str| {
+        let path = root.join("snapshots").join(layer_id(name).digest().hex());
+        fs::create_dir_all(path.join("fs")).unwrap();
+        fs::write(path.join("fs/half"), "x").unwrap();
+    };
+    // One is in the way of a layer that is committed before anybody sweeps.
+    stray("later");
+    stray("never");
+    stray("known, files not claimed");
+    fs::write(root.join("blobs/sha256").join(Digest::of("stray").hex()), "str").unwrap();
+    let later = small_layer(&store, "later");
+    let dir = store.snapshot_dir(later).unwrap().unwrap();
+    assert!(dir.join("name").exists() && !dir.join("half").exists());
+    // Whoever was cut off has died: its directory is still there, its lock is free.
+    fs::create_dir(root.join("tmp/0123456789abcdef")).unwrap();
+    fs::write(root.join("tmp/0123456789abcdef/0"), "x").unwrap();
+    drop(store);
+    let store = Store::open(&root).unwrap();
+    check(&store, 0);
+    assert_eq!(fs::read_dir(root.join("snapshots")).unwrap().count(), 2);
 }

@@ -46,7 +46,12 @@ pub(crate) fn commit(store: &Store, pending: PendingDir, id: LayerId, lower: &[L
 
 /// Starts a part of a test as a process of its own: the ignored test `child` of this binary.
 pub(crate) fn start(role: &str, arguments: &[&str]) -> Child {
-    Command::new(std::env::current_exe().unwrap())
+    start_by(Command::new(std::env::current_exe().unwrap()), role, arguments)
+}
+
+/// The same by a command that starts what it is given.
+pub(crate) fn start_by(mut command: Command, role: &str, arguments: &[&str]) -> Child {
+    command
         .args(["--exact", "store::crash::child", "--ignored", "--nocapture", "--test-threads=1"])
         .env("COOPER_STORE_ROLE", role)
         .env("COOPER_STORE_ARGUMENTS", arguments.join("\n"))

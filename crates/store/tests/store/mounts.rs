@@ -2,7 +2,7 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::Path;
 
-use cooper_layer::{Entry, Index, Kind, LayerId, LayerPath};
+use cooper_layer::{Entry, Index, Kind, LayerId, LayerPath, OverlayXattrs, Owners};
 use cooper_store::{Backend, Committed, LayerMeta, Options, Store};
 
 use super::help::{commit, layer_id, may_mount, scan, small_layer, store};
@@ -276,4 +276,53 @@ fn what_is_copied_keeps_everything() {
     let copy = super::help::describe(view.root(), now);
     assert_eq!(copy, super::help::describe(&store.snapshot_dir(base).unwrap().unwrap(), now));
     assert!(copy.contains("4755") || copy.contains("104755"), "{copy}");
+}
+
+/// What a process in a user namespace with a single id does; see the test below.
+pub(super) fn rootless(root: &Path) {
+    let options = Options { owners: Owners::Record, ..Default::default() };
+    let store = Store::open_with(root, &options).unwrap();
+    assert_eq!((store.overlay_xattrs(), store.owners()), (OverlayXattrs::User, Owners::Record));
+    let base = step(&store, &[], "base", |root| {
+        fs::create_dir_all(root.join("d/sub")).unwrap();
+        fs::write(root.join("d/a"), "a").unwrap();
+    });
+    // The attribute that unpacking leaves where it may not set an owner.
+    let dir = store.snapshot_dir(base).unwrap().unwrap();
+    let flags = rustix::fs::XattrFlags::empty();
+    rustix::fs::setxattr(dir.join("d/a"), "user.cooper.owner", b"5:6", flags).unwrap();
+    let workspace = store.workspace(&[base]).unwrap();
+    super::crash::say(&format!("overlay {}", workspace.is_overlay()));
+    fs::set_permissions(workspace.root().join("d/a"), fs::Permissions::from_mode(0o600)).unwrap();
+    fs::remove_dir(workspace.root().join("d/sub")).unwrap();
+    let pending = workspace.finish().unwrap();
+    let top = layer_id("top");
+    assert!(matches!(commit(&store, pending, top, &[base]), Committed::New(_)));
+    assert_eq!(entries(&store, top), ["d", "d/a", "-d/sub"]);
+    let index = store.index(top).unwrap().unwrap();
+    let changed = index.get(&LayerPath::new("d/a").unwrap()).unwrap();
+    assert_eq!((changed.uid, changed.gid, changed.mode), (5, 6, 0o600));
+    super::crash::say("done");
+}
+
+#[test]
+fn privileged_in_a_user_namespace() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path().join("store");
+    let mut command = std::process::Command::new("unshare");
+    command.args(["--user", "--map-root-user", "--mount"]).arg(std::env::current_exe().unwrap());
+    let mut child = super::help::start_by(command, "rootless", &[root.to_str().unwrap()]);
+    let said: Vec<_> = super::crash::lines(&mut child).collect();
+    if !child.wait().unwrap().success() && said.is_empty() {
+        assert!(std::env::var_os("CI").is_none(), "this test needs user namespaces");
+        println!("in_a_user_namespace: skipped, user namespaces are refused here");
+        return;
+    }
+    assert_eq!(said, ["overlay true", "done"]);
+    // Outside, the owners of its files mean something else.
+    let store = Store::open(&root).unwrap();
+    assert_eq!(store.usage().unwrap().snapshots.count, 2);
+    let error = store.view(&[layer_id("base")]).unwrap_err();
+    assert!(matches!(error, cooper_store::Error::Ids { .. }), "{error}");
+    assert!(error.hint().is_some());
 }
