@@ -160,7 +160,7 @@ pub(crate) fn undeclared_in_from(
     let known: Vec<&str> = declared
         .iter()
         .map(String::as_str)
-        .chain(env.keys().filter(|key| !declared.contains(*key)))
+        .chain(env.vars().keys().filter(|key| !declared.contains(*key)))
         .collect();
     for name in unmatched.iter().filter(|name| !known.contains(&name.as_str())) {
         let hint = match suggest::nearest(name, known.iter().copied()) {

@@ -1,21 +1,27 @@
 //! Values of `--chmod`: octal numbers, and symbolic modes as chmod(1) knows them.
 
-use crate::graph::CopyMode;
+/// A mode of copied files.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Mode {
+    Octal(u32),
+    /// As `u=rwX,go=rX`.
+    Symbolic(String),
+}
 
 /// Reads a mode that is not empty.
-pub(crate) fn parse(text: &str) -> Result<CopyMode, String> {
+pub(crate) fn parse(text: &str) -> Result<Mode, String> {
     let bad_number =
         || format!("invalid chmod parameter: '{text}'. it should be octal string and between 0 and 07777");
     if text.bytes().all(|byte| matches!(byte, b'0'..=b'7')) {
         return match u32::from_str_radix(text, 8) {
-            Ok(mode) if mode <= 0o7777 => Ok(CopyMode::Octal(mode)),
+            Ok(mode) if mode <= 0o7777 => Ok(Mode::Octal(mode)),
             _ => Err(bad_number()),
         };
     }
     if text.starts_with(|c: char| c.is_ascii_digit()) {
         return Err(bad_number());
     }
-    if is_symbolic(text) { Ok(CopyMode::Symbolic(text.to_owned())) } else { Err("invalid syntax".to_owned()) }
+    if is_symbolic(text) { Ok(Mode::Symbolic(text.to_owned())) } else { Err("invalid syntax".to_owned()) }
 }
 
 /// Whether a text is a list of clauses `[augo]*([-+=][rstwXxugo]*)+`.
@@ -39,9 +45,9 @@ mod tests {
 
     #[test]
     fn reads() {
-        assert_eq!(parse("0644"), Ok(CopyMode::Octal(0o644)));
+        assert_eq!(parse("0644"), Ok(Mode::Octal(0o644)));
         for text in ["u=rwX,go=rX", "+x", "a-w", "go=u-w", "u+s+t", "go="] {
-            assert_eq!(parse(text), Ok(CopyMode::Symbolic(text.to_owned())), "{text}");
+            assert_eq!(parse(text), Ok(Mode::Symbolic(text.to_owned())), "{text}");
         }
     }
 

@@ -3,13 +3,14 @@
 use std::sync::Arc;
 
 use cooper_dockerfile::ignore;
+use cooper_llb::{SourceMap, State, encode_definition};
 
 use crate::asker::Asker;
 use crate::error::SourceText;
 use crate::failure::{Step, fail};
 use crate::git;
 use crate::gofmt::parse_bool;
-use crate::graph::{self, LocalSource, Meta, SourceMap, State};
+use crate::graph::{self, LocalSource, Meta};
 use crate::options::Options;
 use crate::path;
 use crate::request::FileQuestion;
@@ -29,7 +30,7 @@ pub(crate) struct Inputs {
     /// The Dockerfile.
     pub(crate) source: Arc<SourceText>,
     /// The same as LLB's locations name it.
-    pub(crate) map: SourceMap,
+    pub(crate) map: Arc<SourceMap>,
     /// Content of an ignore file that belongs to this Dockerfile alone, with its name.
     own_ignore: Option<(String, Vec<u8>)>,
 }
@@ -62,9 +63,8 @@ impl Inputs {
                 dockerfile_source(options, session, key.map_or(DOCKERFILE_SOURCE, String::as_str), &filename)
             }
         };
-        let definition =
-            from.definition().map_err(|error| fail(format!("failed to marshal local source: {error}")))?;
-        let bytes = graph::encode(&definition);
+        let definition = graph::definition(&from);
+        let bytes = encode_definition(&definition);
         let shown = format!("[internal] load build definition from {filename}");
         let read = |path: String| {
             let question = FileQuestion { definition: bytes.clone(), path, limit: None };
@@ -93,10 +93,15 @@ impl Inputs {
             Ok(found) => found.map(|text| (ignore_name, text.to_vec())),
             Err(message) => return Err(fail(format!("failed to read {ignore_name}: {message}"))),
         };
-        let map = SourceMap::new(&filename, &text, definition);
+        let map = Arc::new(SourceMap {
+            definition: Some(definition),
+            filename: filename.clone(),
+            language: "Dockerfile".to_owned(),
+            data: text.clone(),
+        });
         let source = Arc::new(SourceText { name: filename, text });
         let remote = remote.map(|remote| match options.raw.get("contextsubdir") {
-            Some(subdir) => remote.state.subdirectory(subdir),
+            Some(subdir) => graph::subdirectory(&remote.state, subdir),
             None => remote.state,
         });
         Ok(Inputs { remote, source, map, own_ignore })
@@ -124,7 +129,7 @@ impl Inputs {
             whole: true,
         };
         let name = format!("load {IGNORE_FILE}");
-        let state = State::local(&source, internal(&name));
+        let state = source.state(internal(&name));
         read_ignore_file(&state, &format!("[internal] {name}"), asker)
     }
 
@@ -147,15 +152,17 @@ impl Inputs {
             shared_key_hint: CONTEXT,
             whole: false,
         };
-        State::local(&source, internal("load build context"))
+        source.state(internal("load build context"))
     }
 }
 
 /// Reads the ignore file of a local source.
 pub(crate) fn read_ignore_file(state: &State, shown: &str, asker: &Asker<'_>) -> Step<Vec<String>> {
-    let definition = state.definition().map_err(fail)?;
-    let question =
-        FileQuestion { definition: graph::encode(&definition), path: IGNORE_FILE.to_owned(), limit: None };
+    let question = FileQuestion {
+        definition: encode_definition(&graph::definition(state)),
+        path: IGNORE_FILE.to_owned(),
+        limit: None,
+    };
     match asker.file(question, shown)? {
         Ok(text) => Ok(ignore::parse(text.unwrap_or_default())),
         // BuildKit goes on without patterns here, which copies files that were meant to stay out.
@@ -176,7 +183,7 @@ fn dockerfile_source(options: &Options, session: &str, local: &str, filename: &s
         shared_key_hint: local,
         whole: true,
     };
-    State::local(&source, internal(&format!("load build definition from {filename}")))
+    source.state(internal(&format!("load build definition from {filename}")))
 }
 
 /// A context that is not local.
@@ -199,7 +206,7 @@ fn remote_context(options: &Options, asker: &Asker<'_>) -> Step<Option<Remote>> 
             let meta = internal(&format!("load git source {url}"));
             let (id, attrs, caps) = reference.source(keep, &reference.checksum);
             return Ok(Some(Remote {
-                state: State::source(id, attrs, &caps, None, meta),
+                state: State::source(id, attrs, caps, meta.options()),
                 plain_file: false,
             }));
         }
@@ -210,12 +217,13 @@ fn remote_context(options: &Options, asker: &Asker<'_>) -> Step<Option<Remote>> 
         return Ok(None);
     }
     let shown = "load remote build context";
-    let state = State::http(url, CONTEXT, "", internal(shown));
-    let definition =
-        state.definition().map_err(|error| fail(format!("failed to marshal httpcontext: {error}")))?;
+    let state = graph::http(url, CONTEXT, "", internal(shown));
     // The first bytes tell an archive from a Dockerfile.
-    let question =
-        FileQuestion { definition: graph::encode(&definition), path: CONTEXT.to_owned(), limit: Some(1024) };
+    let question = FileQuestion {
+        definition: encode_definition(&graph::definition(&state)),
+        path: CONTEXT.to_owned(),
+        limit: Some(1024),
+    };
     let head = match asker.file(question, &format!("[internal] {shown}"))? {
         Ok(Some(head)) => head,
         Ok(None) => {
@@ -226,7 +234,7 @@ fn remote_context(options: &Options, asker: &Asker<'_>) -> Step<Option<Remote>> 
         Err(message) => return Err(fail(format!("failed to read downloaded context: {message}"))),
     };
     if is_archive(head) {
-        return Ok(Some(Remote { state: state.unpacked(CONTEXT), plain_file: false }));
+        return Ok(Some(Remote { state: graph::unpacked(&state, CONTEXT), plain_file: false }));
     }
     Ok(Some(Remote { state, plain_file: true }))
 }

@@ -6,7 +6,8 @@ use cooper_dockerfile::ignore::Matcher;
 use cooper_dockerfile::instruction::{self, Stages as Parsed};
 use cooper_dockerfile::shell::Lexer;
 use cooper_dockerfile::{Dockerfile, Node, parse_directive};
-use cooper_oci::{Digest, Platform, Timestamp};
+use cooper_llb::{Marshalled, State, encode_definition};
+use cooper_oci::{Platform, Timestamp};
 
 use crate::args::{self, Platforms, Proxies};
 use crate::asker::Asker;
@@ -17,7 +18,6 @@ use crate::dispatch::Site;
 use crate::env::EnvList;
 use crate::error::LineRange;
 use crate::failure::{Step, Stop, fail};
-use crate::graph::{self, State};
 use crate::image;
 use crate::lint::{self, Linter};
 use crate::options::Options;
@@ -230,8 +230,7 @@ impl Conversion<'_> {
         self.linter.verdict().map_err(fail)?;
         image::set_target(&mut stage.image, &self.platforms.target, self.platforms.implicit);
         let stage = self.stages.get(target);
-        let mut lowered = graph::lower(&stage.state, &self.platforms.target, &self.inputs.map)
-            .map_err(|error| fail(format!("failed to marshal LLB definition: {error}")))?;
+        let marshalled = stage.state.marshal_named(&self.platforms.target);
         let json = |image: &cooper_oci::Image| {
             image.to_json().map_err(|error| fail(format!("failed to marshal image config: {error}")))
         };
@@ -252,15 +251,15 @@ impl Conversion<'_> {
             epoch: self
                 .epoch
                 .map(|time| i64::try_from(time.unix_nanos() / 1_000_000_000).unwrap_or_default()),
-            steps: self.steps(reachable, &mut lowered),
+            steps: self.steps(reachable, &marshalled),
             unused_stages: self.unused(reachable),
-            definition: lowered.into_definition(),
+            definition: encode_definition(&marshalled.definition),
         };
         let follow = FollowPaths { context: self.context_paths(), named: self.follow_of_named() };
         Ok((built, follow))
     }
 
-    fn steps(&self, reachable: &BTreeSet<StageId>, lowered: &mut graph::Lowered) -> Vec<BuiltStep> {
+    fn steps(&self, reachable: &BTreeSet<StageId>, marshalled: &Marshalled) -> Vec<BuiltStep> {
         let mut steps = Vec::new();
         for note in &self.notes {
             let stage = self.stages.get(note.stage);
@@ -268,7 +267,7 @@ impl Conversion<'_> {
                 continue;
             }
             // A step of an unused part of a used stage has no vertex: nothing but its configuration counts.
-            let Some(vertex): Option<Digest> = lowered.digest(&note.state) else { continue };
+            let Some(vertex) = marshalled.digest(&note.state) else { continue };
             steps.push(BuiltStep {
                 vertex,
                 stage: if stage.shown.is_empty() {

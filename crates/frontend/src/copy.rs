@@ -1,15 +1,17 @@
 //! `COPY` and `ADD`.
 
 use cooper_dockerfile::instruction::{Add, Copy, Sources};
+use cooper_llb::{CopyOptions, FileActions, Owner, State};
 
-use crate::chmod;
+use crate::chmod::{self, Mode};
 use crate::context::internal;
 use crate::conversion::Conversion;
 use crate::dispatch::Site;
+use crate::env::Vars;
 use crate::failure::{Step, fail};
 use crate::git::{self, Parsed};
 use crate::gofmt::quote;
-use crate::graph::{CopyMode, CopyOptions, FileChain, Meta, State};
+use crate::graph::{self, Meta};
 use crate::lint;
 use crate::name;
 use crate::path;
@@ -114,9 +116,10 @@ impl Conversion<'_> {
         let id = site.stage;
         let stage = self.stages.get(id);
         let platform = stage.platform.clone().unwrap_or_default();
-        let env = stage.state.env.clone();
-        let dest = destination(stage.state.dir(), &job.sources.dest, &platform.os)?;
-        let mode = copy_mode(&job.chmod)?;
+        let state = stage.state.clone();
+        let env = Vars(state.env());
+        let dest = destination(state.dir(), &job.sources.dest, &platform.os)?;
+        let (mode, mode_text) = copy_mode(&job.chmod)?;
         check_checksum(&job)?;
         let mut message = job.keyword.to_owned();
         if job.parents {
@@ -129,15 +132,16 @@ impl Conversion<'_> {
             message.push_str(&format!(" --chmod={}", job.chmod));
         }
         let text = name::uppercase(&name::expand(&self.lexer, &site.text, &env));
-        let shown = self.next_name(id, &text, Some(&platform), &env, site.onbuild);
+        let shown = self.next_name(id, &text, Some(&platform), env, site.onbuild);
         let common = CopyOptions {
             mode,
-            owner: job.chown.clone(),
+            mode_text,
+            owner: (!job.chown.is_empty()).then(|| Owner::parse(&job.chown)),
             exclude: job.exclude.clone(),
             create_dest: true,
             ..CopyOptions::default()
         };
-        let mut chain = FileChain::default();
+        let mut chain = FileActions::new();
         for source in std::mem::take(&mut job.sources.paths) {
             message.push(' ');
             message.push_str(&source);
@@ -154,7 +158,7 @@ impl Conversion<'_> {
                     reference::check_digest(&job.checksum).map_err(fail)?;
                     let file = git::http_filename(&source);
                     let meta = Meta::named(&shown).command("");
-                    let state = State::http(&source, &file, &job.checksum, meta);
+                    let state = graph::http(&source, &file, &job.checksum, meta);
                     let options = CopyOptions { unpack: job.unpack.unwrap_or(false), ..common.clone() };
                     chain = chain.copy(&state, &file, &dest, options);
                 }
@@ -170,20 +174,21 @@ impl Conversion<'_> {
             let file = path::remove_drive(&content.path, &platform.os, false)
                 .map_err(|message| fail(format!("removing drive letter: {message}")))?;
             let meta = internal("preparing inline document").platform(Some(&platform));
-            let data = FileChain::mkfile(&file, 0o644, content.data.as_bytes());
-            let state = State::scratch().file(data, meta);
+            let data = content.data.clone().into_bytes();
+            let data = FileActions::new().mkfile(&file, 0o644, data, None, None);
+            let state = State::scratch().file(data, meta.options());
             let file = if chain.is_empty() { path::to_slash(&file, &platform.os) } else { file };
             chain = chain.copy(&state, &file, &dest, common.clone());
         }
         message.push_str(&format!(" {}", job.sources.dest));
         let linked = job.link && job.chmod.is_empty();
         let stage = self.stages.get(id);
-        let meta = Meta::named(&shown).at(&site.lines).ignoring_cache(stage.ignore_cache);
+        let meta = Meta::named(&shown).at(&self.inputs.map, &site.lines).ignoring_cache(stage.ignore_cache);
         let shown = if linked {
-            self.link(site, chain, meta, &text, shown, &env, &platform)
+            self.link(site, chain, meta, &text, shown, env, &platform)
         } else {
             let stage = self.stages.get_mut(id);
-            stage.state = stage.state.file(chain, meta);
+            stage.state = state.file(chain, meta.options());
             shown
         };
         self.note_step(id, shown, Some(site));
@@ -196,11 +201,11 @@ impl Conversion<'_> {
     fn link(
         &mut self,
         site: &Site,
-        chain: FileChain,
+        chain: FileActions,
         meta: Meta,
         text: &str,
         shown: String,
-        env: &crate::env::EnvList,
+        env: Vars<'_>,
         platform: &cooper_oci::Platform,
     ) -> String {
         let id = site.stage;
@@ -214,7 +219,9 @@ impl Conversion<'_> {
         let link_name = self.next_name(id, &format!("LINK {text}"), Some(platform), env, site.onbuild);
         let merge_meta = meta.renamed(&link_name).group(&group, &shown, false);
         let stage = self.stages.get_mut(id);
-        stage.state = stage.state.merge(State::scratch().file(chain, copy_meta), merge_meta);
+        let top = State::scratch().file(chain, copy_meta.options());
+        let merged = State::merge(&[stage.state.clone(), top], merge_meta.options());
+        stage.state = merged.with_values_of(&stage.state);
         shown
     }
 
@@ -251,11 +258,15 @@ fn destination(dir: &str, dest: &str, os: &str) -> Step<String> {
     path::normalize(dir, dest, os, true).map_err(fail)
 }
 
-fn copy_mode(text: &str) -> Step<CopyMode> {
+/// The mode of copied files as a number and as a text, of which one holds.
+fn copy_mode(text: &str) -> Step<(Option<u32>, String)> {
     if text.is_empty() {
-        return Ok(CopyMode::Keep);
+        return Ok((None, String::new()));
     }
-    chmod::parse(text).map_err(fail)
+    match chmod::parse(text).map_err(fail)? {
+        Mode::Octal(mode) => Ok((Some(mode), String::new())),
+        Mode::Symbolic(text) => Ok((None, text)),
+    }
 }
 
 fn check_checksum(job: &Job) -> Step<()> {
@@ -295,7 +306,7 @@ fn git_source(job: &mut Job, reference: &git::GitRef, shown: &str) -> Step<State
     // The time mode of a reference counts for build contexts only.
     let reference = git::GitRef { mtime: String::new(), ..reference.clone() };
     let (id, attrs, caps) = reference.source(job.keep_git_dir == Some(true), &job.checksum);
-    Ok(State::source(id, attrs, &caps, None, Meta::named(shown)))
+    Ok(State::source(id, attrs, caps, Meta::named(shown).options()))
 }
 
 /// The path to copy and the options of a copy between two file systems.
@@ -320,11 +331,12 @@ fn local_options(job: &Job, source: &str, os: &str, common: CopyOptions) -> Step
     let source = path::normalize("/", &source, os, false).map_err(wrap)?;
     let options = CopyOptions {
         follow_symlinks: true,
-        contents_only: true,
+        dir_contents: true,
         include,
         required,
         unpack: job.unpack.unwrap_or(job.is_add()),
-        wildcards: true,
+        wildcard: true,
+        empty_wildcard: true,
         ..common
     };
     Ok((source, options))

@@ -4,15 +4,16 @@ use std::collections::BTreeSet;
 
 use cooper_dockerfile::instruction::{ArgPair, Command, CommandLine, Healthcheck, Instruction, Pair};
 use cooper_dockerfile::shell::Lexer;
+use cooper_llb::{FileActions, Owner};
 
 use crate::args::NOT_IN_ENV;
 use crate::conversion::Conversion;
-use crate::env::{EnvList, split_pair};
+use crate::env::{Vars, split_pair};
 use crate::error::LineRange;
 use crate::expose;
 use crate::failure::{Step, Stop, fail};
 use crate::gofmt;
-use crate::graph::{FileChain, Meta};
+use crate::graph::Meta;
 use crate::image;
 use crate::lint::{self, Linter};
 use crate::path;
@@ -62,10 +63,10 @@ impl Conversion<'_> {
         }
         for pair in env.iter() {
             let (key, value) = split_pair(pair);
-            stage.state.env.set(key, value);
+            stage.state = std::mem::take(&mut stage.state).add_env(key, value);
         }
         if !self.options.hostname.is_empty() {
-            stage.state.hostname.clone_from(&self.options.hostname);
+            stage.state = std::mem::take(&mut stage.state).with_hostname(&self.options.hostname);
         }
         let workdir = stage.image.config.working_dir.clone();
         if !workdir.is_empty() {
@@ -74,9 +75,9 @@ impl Conversion<'_> {
         }
         let stage = self.stages.get_mut(id);
         if !stage.image.config.user.is_empty() {
-            stage.state.user.clone_from(&stage.image.config.user);
+            stage.state = std::mem::take(&mut stage.state).with_user(&stage.image.config.user);
         }
-        stage.state.network = self.options.network;
+        stage.state = std::mem::take(&mut stage.state).with_network(self.options.network);
         Ok(())
     }
 
@@ -133,7 +134,7 @@ impl Conversion<'_> {
             }
             Instruction::User(user) => {
                 let stage = self.stages.get_mut(id);
-                stage.state.user.clone_from(&user);
+                stage.state = std::mem::take(&mut stage.state).with_user(&user);
                 stage.image.config.user.clone_from(&user);
                 self.commit(id, format!("USER {user}"), false);
                 Ok(())
@@ -145,7 +146,7 @@ impl Conversion<'_> {
 
     /// Replaces variables in the words of a command, and in the files that it has in the text.
     fn expand(&self, site: &Site, command: &mut Command) -> Step<()> {
-        let env = &self.stages.get(site.stage).state.env;
+        let env = &self.vars(site.stage);
         let run = |lexer: &Lexer, word: &str| -> Step<String> {
             match lexer.process_word(word, env) {
                 Ok(word) => {
@@ -171,13 +172,18 @@ impl Conversion<'_> {
             if declared || NOT_IN_ENV.contains(&name.as_str()) {
                 continue;
             }
-            let hint = match suggest::nearest(name, stage.state.env.keys()) {
+            let hint = match suggest::nearest(name, self.vars(site.stage).keys()) {
                 Some(near) => format!(" (did you mean ${near}?)"),
                 None => String::new(),
             };
             let message = format!("Usage of undefined variable '${name}'{hint}");
             site.linter.report(&lint::UNDEFINED_VAR, &site.lines, message);
         }
+    }
+
+    /// Variables that hold in a stage at this point.
+    pub(crate) fn vars(&self, id: StageId) -> Vars<'_> {
+        Vars(self.stages.get(id).state.env())
     }
 
     /// Adds an entry to the image's history.
@@ -193,7 +199,7 @@ impl Conversion<'_> {
             check_secret(site, "ENV", &pair.key);
             message.push_str(&format!(" {}={}", pair.key, pair.value));
             let stage = self.stages.get_mut(site.stage);
-            stage.state.env.set(&pair.key, &pair.value);
+            stage.state = std::mem::take(&mut stage.state).add_env(&pair.key, &pair.value);
             let entry = format!("{}={}", pair.key, pair.value);
             let env = &mut stage.image.config.env;
             match env.iter_mut().find(|old| split_pair(old).0 == pair.key) {
@@ -226,7 +232,7 @@ impl Conversion<'_> {
             pair.value = match (given, pair.value.take()) {
                 (Some(value), _) => Some(value.clone()),
                 (None, Some(default)) => {
-                    let env = &self.stages.get(site.stage).state.env;
+                    let env = &self.vars(site.stage);
                     let word = self.lexer.process_word(&default, env).map_err(Stop::from)?;
                     self.undefined(site, &word.unmatched);
                     Some(word.text)
@@ -238,7 +244,7 @@ impl Conversion<'_> {
             if let Some(value) = &pair.value {
                 text = format!("{text}={value}");
                 if !NOT_IN_ENV.contains(&pair.key.as_str()) {
-                    stage.state.env.set(&pair.key, value);
+                    stage.state = std::mem::take(&mut stage.state).add_env(&pair.key, value);
                 }
             }
             words.push(text);
@@ -318,7 +324,7 @@ impl Conversion<'_> {
     }
 
     fn dispatch_expose(&mut self, site: &Site, words: &[String]) -> Step<()> {
-        let env = &self.stages.get(site.stage).state.env;
+        let env = &self.vars(site.stage);
         let mut ports = Vec::new();
         for word in words {
             ports.extend(self.lexer.process_words(word, env).map_err(Stop::from)?);
@@ -349,7 +355,7 @@ impl Conversion<'_> {
             .map_err(|message| fail(format!("normalizing workdir: {message}")))?;
         stage.image.config.working_dir.clone_from(&dir);
         let dir = path::to_slash(&dir, &os);
-        stage.state.set_dir(&dir);
+        stage.state = std::mem::take(&mut stage.state).with_dir(&dir);
         Ok(dir)
     }
 
@@ -368,14 +374,18 @@ impl Conversion<'_> {
         let dir = self.set_workdir(id, written)?;
         if dir != "/" {
             let stage = self.stages.get(id);
-            let env = stage.state.env.clone();
+            let state = stage.state.clone();
+            let env = Vars(state.env());
             let platform = stage.platform.clone();
             let text = crate::name::uppercase(&crate::name::expand(&self.lexer, &site.text, &env));
-            let name = self.next_name(id, &text, platform.as_ref(), &env, site.onbuild);
+            let name = self.next_name(id, &text, platform.as_ref(), env, site.onbuild);
+            let time = self.epoch.map(|time| i64::try_from(time.unix_nanos()).unwrap_or(i64::MAX));
             let stage = self.stages.get_mut(id);
-            let chain = FileChain::mkdir(&dir, &stage.image.config.user, self.epoch);
-            let meta = Meta::named(&name).at(&site.lines).platform(platform.as_ref());
-            stage.state = stage.state.file(chain, meta);
+            let user = &stage.image.config.user;
+            let owner = (!user.is_empty()).then(|| Owner::parse(user));
+            let actions = FileActions::new().mkdir(&dir, 0o755, true, owner, time);
+            let meta = Meta::named(&name).at(&self.inputs.map, &site.lines).platform(platform.as_ref());
+            stage.state = state.file(actions, meta.options());
             self.note_step(id, name, Some(site));
         }
         self.commit(id, format!("WORKDIR {dir}"), dir != "/");
@@ -388,7 +398,7 @@ impl Conversion<'_> {
         id: StageId,
         text: &str,
         platform: Option<&cooper_oci::Platform>,
-        env: &EnvList,
+        env: Vars<'_>,
         onbuild: bool,
     ) -> String {
         let with_platform = self.options.multi_platform;

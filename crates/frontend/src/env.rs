@@ -23,14 +23,36 @@ impl EnvList {
         }
     }
 
+    /// All of them.
+    pub(crate) fn vars(&self) -> Vars<'_> {
+        Vars(&self.0)
+    }
+
     /// The value of a variable.
     pub(crate) fn lookup(&self, key: &str) -> Option<&str> {
+        self.vars().lookup(key)
+    }
+}
+
+/// Variables by name, in order, each name once.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Vars<'a>(pub(crate) &'a [(String, String)]);
+
+impl<'a> Vars<'a> {
+    /// The value of a variable.
+    pub(crate) fn lookup(self, key: &str) -> Option<&'a str> {
         self.0.iter().find(|(name, _)| name == key).map(|(_, value)| value.as_str())
     }
 
     /// Names in order.
-    pub(crate) fn keys(&self) -> impl Iterator<Item = &str> {
+    pub(crate) fn keys(self) -> impl Iterator<Item = &'a str> {
         self.0.iter().map(|(name, _)| name.as_str())
+    }
+}
+
+impl Env for Vars<'_> {
+    fn get(&self, name: &str) -> Option<&str> {
+        self.lookup(name)
     }
 }
 
@@ -42,7 +64,7 @@ impl Env for EnvList {
 
 /// Variables, some of which hide others: secrets are shown as stars.
 pub(crate) struct Masked<'a> {
-    pub(crate) base: &'a EnvList,
+    pub(crate) base: Vars<'a>,
     pub(crate) hidden: Vec<&'a str>,
 }
 
@@ -69,11 +91,11 @@ mod tests {
         let before = env.clone();
         env.set("A", "3");
         env.remove("C");
-        assert_eq!(env.keys().collect::<Vec<_>>(), ["B", "A"]);
+        assert_eq!(env.vars().keys().collect::<Vec<_>>(), ["B", "A"]);
         assert_eq!(before.lookup("A"), Some("1"));
         env.remove("B");
         assert_eq!(env.lookup("B"), None);
-        let masked = Masked { base: &env, hidden: vec!["T"] };
+        let masked = Masked { base: env.vars(), hidden: vec!["T"] };
         assert_eq!((masked.get("T"), masked.get("A"), masked.get("x")), (Some("****"), Some("3"), None));
     }
 }

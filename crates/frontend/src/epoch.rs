@@ -1,6 +1,7 @@
 //! `SOURCE_DATE_EPOCH`: the time that a reproducible build carries, given as seconds, or as where to find it.
 
 use cooper_dockerfile::instruction::{Add, Instruction, Stage};
+use cooper_llb::{OpOptions, State};
 use cooper_oci::Timestamp;
 
 use crate::conversion::Conversion;
@@ -8,7 +9,7 @@ use crate::env::EnvList;
 use crate::failure::{Step, Stop, fail};
 use crate::git::{self, Parsed};
 use crate::gofmt::{parse_int, quote};
-use crate::graph::{Meta, State};
+use crate::graph;
 use crate::named::ContextOptions;
 use crate::reference;
 use crate::request::SourceQuestion;
@@ -119,7 +120,7 @@ impl Conversion<'_> {
         let checksum = word(&add.checksum)?;
         if git::is_http(&source) {
             reference::check_digest(&checksum).map_err(fail)?;
-            return Ok(State::http(&source, &git::http_filename(&source), &checksum, Meta::default()));
+            return Ok(graph::http(&source, &git::http_filename(&source), &checksum, graph::Meta::default()));
         }
         match git::parse(&source) {
             Parsed::Bad(message) => Err(fail(message)),
@@ -128,7 +129,7 @@ impl Conversion<'_> {
                 let checksum = if checksum.is_empty() { reference.checksum.clone() } else { checksum };
                 let reference = git::GitRef { mtime: String::new(), fetch_by_commit: false, ..reference };
                 let (id, attrs, caps) = reference.source(keep, &checksum);
-                Ok(State::source(id, attrs, &caps, None, Meta::default()))
+                Ok(State::source(id, attrs, caps, OpOptions::default()))
             }
             _ => Err(fail("SOURCE_DATE_EPOCH stage source must be a single HTTP(S) or Git ADD")),
         }
@@ -136,12 +137,13 @@ impl Conversion<'_> {
 
     /// The time of a remote source. Other states have none that would be the same everywhere.
     fn time_of(&self, state: &State, shown: String) -> Step<Option<Timestamp>> {
-        let Some((identifier, attrs)) = state.only_source() else { return Ok(None) };
+        let Some(source) = state.as_source() else { return Ok(None) };
+        let identifier = &source.identifier;
         let http = identifier.starts_with("http://") || identifier.starts_with("https://");
         if !http && !identifier.starts_with("git://") {
             return Ok(None);
         }
-        let question = SourceQuestion { identifier: identifier.clone(), attrs };
+        let question = SourceQuestion { identifier: identifier.clone(), attrs: source.attrs.clone() };
         match self.asker.source(question, shown)?.map_err(fail)?.time {
             Some(seconds) => {
                 Ok(Some(Timestamp::from_unix_seconds(seconds).map_err(|error| fail(error.to_string()))?))

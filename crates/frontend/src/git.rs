@@ -2,7 +2,9 @@
 
 mod url;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+
+use cooper_llb::caps;
 
 use crate::gofmt::{parse_bool, quote};
 use crate::path;
@@ -194,7 +196,7 @@ impl GitRef {
         &self,
         keep_git_dir: bool,
         checksum: &str,
-    ) -> (String, BTreeMap<String, String>, Vec<&'static str>) {
+    ) -> (String, BTreeMap<String, String>, BTreeSet<&'static str>) {
         let mut url = self.remote.clone();
         if self.like_local {
             url = format!("https://{url}");
@@ -217,40 +219,40 @@ impl GitRef {
             }
         }
         let mut attrs = BTreeMap::new();
-        let mut caps = vec!["source.git"];
+        let mut needs = BTreeSet::from([caps::SOURCE_GIT]);
         if ssh {
             // BuildKit's client asks the host for its keys and needs this for them; a pure function cannot ask, so the
             // keys are left to whoever fetches.
-            caps.push("source.git.knownsshhosts");
+            needs.insert(caps::SOURCE_GIT_KNOWN_SSH_HOSTS);
         }
         let mut set = |key: &str, value: &str, cap: Option<&'static str>| {
             attrs.insert(key.to_owned(), value.to_owned());
-            caps.extend(cap);
+            needs.extend(cap);
         };
         if keep_git_dir {
-            set("git.keepgitdir", "true", Some("source.git.keepgitdir"));
+            set("git.keepgitdir", "true", Some(caps::SOURCE_GIT_KEEP_DIR));
         }
         if !url.is_empty() {
-            set("git.fullurl", &url, Some("source.git.fullurl"));
+            set("git.fullurl", &url, Some(caps::SOURCE_GIT_FULL_URL));
         }
         set("git.authtokensecret", "GIT_AUTH_TOKEN", None);
         set("git.authheadersecret", "GIT_AUTH_HEADER", None);
         if ssh {
-            set("git.mountsshsock", "default", Some("source.git.mountsshsock"));
+            set("git.mountsshsock", "default", Some(caps::SOURCE_GIT_MOUNT_SSH_SOCK));
         }
         if !checksum.is_empty() {
-            set("git.checksum", checksum, Some("source.git.checksum"));
+            set("git.checksum", checksum, Some(caps::SOURCE_GIT_CHECKSUM));
         }
         if self.submodules == Some(false) {
-            set("git.skipsubmodules", "true", Some("source.git.skipsubmodules"));
+            set("git.skipsubmodules", "true", Some(caps::SOURCE_GIT_SKIP_SUBMODULES));
         }
         if !self.mtime.is_empty() {
-            set("git.mtime", &self.mtime, Some("source.git.mtime"));
+            set("git.mtime", &self.mtime, Some(caps::SOURCE_GIT_MTIME));
         }
         if self.fetch_by_commit {
-            set("git.fetchbycommit", "true", Some("source.git.fetchbycommit"));
+            set("git.fetchbycommit", "true", Some(caps::SOURCE_GIT_FETCH_BY_COMMIT));
         }
-        (id, attrs, caps)
+        (id, attrs, needs)
     }
 }
 
@@ -347,7 +349,7 @@ mod tests {
         assert_eq!(id, "git://github.com/a/b.git#v1:docs");
         assert_eq!(attrs.get("git.fullurl").map(String::as_str), Some("https://github.com/a/b.git"));
         assert_eq!(attrs.get("git.checksum").map(String::as_str), Some("abc"));
-        assert!(caps.contains(&"source.git.keepgitdir"));
+        assert!(caps.contains("source.git.keepgitdir"));
         assert_eq!(git("git@h.x:a/b.git").source(false, "").0, "git://h.x/a/b.git");
     }
 

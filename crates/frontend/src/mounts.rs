@@ -1,12 +1,13 @@
 //! `RUN --mount`.
 
 use cooper_dockerfile::instruction::{self, MountType, Run, Sharing};
+use cooper_llb::{ExecMount, FileActions, Id, MountKind, Owner, Secret, Ssh, State, pb};
 
 use crate::conversion::Conversion;
 use crate::dispatch::Site;
 use crate::failure::{Step, fail};
 use crate::gofmt::quote;
-use crate::graph::{Agent, CacheSharing, Exec, FileChain, Meta, Mount, MountKind, Secret, State};
+use crate::graph::Meta;
 use crate::path;
 use crate::stage::StageId;
 
@@ -16,7 +17,7 @@ impl Conversion<'_> {
         site: &Site,
         run: &Run,
         sources: &[StageId],
-        exec: &mut Exec,
+        exec: &mut cooper_llb::Run,
     ) -> Step<()> {
         for (index, mount) in run.mounts.iter().enumerate() {
             match mount.kind {
@@ -26,7 +27,7 @@ impl Conversion<'_> {
                 }
                 MountType::Ssh => {
                     self.check_mount_source(mount, sources.get(index))?;
-                    exec.agents.push(agent(mount)?);
+                    exec.ssh.push(agent(mount)?);
                 }
                 MountType::Bind | MountType::Cache | MountType::Tmpfs => {
                     let mounted = self.mount(site, mount, sources.get(index).copied())?;
@@ -50,7 +51,7 @@ impl Conversion<'_> {
         }
     }
 
-    fn mount(&mut self, site: &Site, mount: &instruction::Mount, source: Option<StageId>) -> Step<Mount> {
+    fn mount(&mut self, site: &Site, mount: &instruction::Mount, source: Option<StageId>) -> Step<ExecMount> {
         let id = site.stage;
         // A cache that is seeded from nowhere starts empty and not with the build context.
         let mut mount = mount.clone();
@@ -73,9 +74,9 @@ impl Conversion<'_> {
                 MountKind::Cache {
                     id: format!("{}/{name}", self.options.cache_namespace),
                     sharing: match mount.sharing {
-                        Some(Sharing::Private) => CacheSharing::Private,
-                        Some(Sharing::Locked) => CacheSharing::Locked,
-                        Some(Sharing::Shared) | None => CacheSharing::Shared,
+                        Some(Sharing::Private) => pb::CacheSharingOpt::Private,
+                        Some(Sharing::Locked) => pb::CacheSharingOpt::Locked,
+                        Some(Sharing::Shared) | None => pb::CacheSharingOpt::Shared,
                     },
                 }
             }
@@ -93,13 +94,11 @@ impl Conversion<'_> {
         if inner != "/" {
             selector.clone_from(&inner);
         } else if mount.uid.is_some() || mount.gid.is_some() || mount.mode.is_some() {
-            let chain = FileChain::mkdir_owned(
-                "/cache",
-                mount.mode.unwrap_or(0o755),
-                mount.uid.unwrap_or(0),
-                mount.gid.unwrap_or(0),
-            );
-            state = state.file(chain, Meta::named("[internal] setting cache mount permissions"));
+            let id = |id: Option<u32>| Some(Id::Number(id.unwrap_or(0)));
+            let owner = Owner { user: id(mount.uid), group: id(mount.gid) };
+            let mode = mount.mode.unwrap_or(0o755);
+            let actions = FileActions::new().mkdir("/cache", mode, false, Some(owner), None);
+            state = state.file(actions, Meta::named("[internal] setting cache mount permissions").options());
             "/cache".clone_into(&mut selector);
         }
         match source {
@@ -108,14 +107,13 @@ impl Conversion<'_> {
                 self.stages.get_mut(id).context_paths.insert(inner);
             }
         }
-        Ok(Mount {
-            target,
-            source: state.output(),
+        Ok(ExecMount {
             selector,
-            read_only: mount.read_only,
+            readonly: mount.read_only,
             // What is written to a bind mount is thrown away.
             no_output: mount.kind == MountType::Bind && !mount.read_only,
             kind,
+            ..ExecMount::bind(target, &state)
         })
     }
 }
@@ -137,19 +135,12 @@ fn secret(mount: &instruction::Mount) -> Step<Secret> {
     Ok(Secret { id, target, env: mount.env.clone(), optional: !mount.required, uid, gid, mode })
 }
 
-fn agent(mount: &instruction::Mount) -> Step<Agent> {
+fn agent(mount: &instruction::Mount) -> Step<Ssh> {
     if !mount.source.is_empty() {
         return Err(fail("ssh does not support source"));
     }
     let (uid, gid, mode) = owner(mount, 0o600);
-    Ok(Agent {
-        id: mount.id.clone(),
-        target: mount.target.clone(),
-        optional: !mount.required,
-        uid,
-        gid,
-        mode,
-    })
+    Ok(Ssh { id: mount.id.clone(), target: mount.target.clone(), optional: !mount.required, uid, gid, mode })
 }
 
 fn owner(mount: &instruction::Mount, default_mode: u32) -> (u32, u32, u32) {

@@ -3,7 +3,7 @@
 use cooper_dockerfile::shell::{Env, Lexer};
 use cooper_oci::Platform;
 
-use crate::env::EnvList;
+use crate::env::Vars;
 
 /// The parts of a name that come from the stage.
 pub(crate) struct Numbering<'a> {
@@ -22,7 +22,7 @@ pub(crate) fn full(
     text: &str,
     numbering: &Numbering<'_>,
     platform: Option<&Platform>,
-    env: &EnvList,
+    env: Vars<'_>,
 ) -> String {
     if numbering.total == 0 {
         return text.to_owned();
@@ -62,7 +62,7 @@ pub(crate) fn expand(lexer: &Lexer, text: &str, env: &(impl Env + ?Sized)) -> St
 }
 
 /// The platform that a step builds for, if variables say so: a compiler may run on another one.
-fn target_of(env: &EnvList) -> Option<Platform> {
+fn target_of(env: Vars<'_>) -> Option<Platform> {
     let mut target = Platform::default();
     let mut any = false;
     for key in env.keys() {
@@ -105,6 +105,7 @@ fn cross(base: &Platform, mut target: Platform) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::env::EnvList;
 
     fn numbering(total: usize, index: usize) -> Numbering<'static> {
         Numbering { stage: "base", total, index, onbuild: false, with_platform: true }
@@ -114,18 +115,21 @@ mod tests {
     fn names() {
         let linux = "linux/amd64".parse::<Platform>().unwrap();
         let mut env = EnvList::default();
-        assert_eq!(full("RUN x", &numbering(12, 3), Some(&linux), &env), "[linux/amd64 base  3/12] RUN x");
-        assert_eq!(full("RUN x", &numbering(0, 1), Some(&linux), &env), "RUN x");
-        assert_eq!(full("RUN x", &numbering(9, 1), None, &env), "[base 1/9] RUN x");
+        assert_eq!(
+            full("RUN x", &numbering(12, 3), Some(&linux), env.vars()),
+            "[linux/amd64 base  3/12] RUN x"
+        );
+        assert_eq!(full("RUN x", &numbering(0, 1), Some(&linux), env.vars()), "RUN x");
+        assert_eq!(full("RUN x", &numbering(9, 1), None, env.vars()), "[base 1/9] RUN x");
         env.set("TARGETARCH", "arm64");
         assert_eq!(
-            full("RUN x", &numbering(9, 1), Some(&linux), &env),
+            full("RUN x", &numbering(9, 1), Some(&linux), env.vars()),
             "[linux/amd64->arm64 base 1/9] RUN x"
         );
         env.set("TARGETPLATFORM", "windows/amd64");
         env.set("TARGETARCH", "arm64");
         assert_eq!(
-            full("RUN x", &numbering(9, 1), Some(&linux), &env),
+            full("RUN x", &numbering(9, 1), Some(&linux), env.vars()),
             "[linux/amd64->windows/amd64 base 1/9] RUN x"
         );
         assert_eq!(uppercase("copy a b"), "COPY a b");

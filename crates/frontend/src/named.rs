@@ -1,5 +1,6 @@
 //! Contexts by name: `context:NAME` options that replace images and stages.
 
+use cooper_llb::State;
 use cooper_oci::{Image, Platform};
 
 use crate::context::{IGNORE_FILE, read_ignore_file, session_of};
@@ -7,10 +8,10 @@ use crate::conversion::Conversion;
 use crate::failure::{Step, fail};
 use crate::git;
 use crate::gofmt::quote;
-use crate::graph::{LocalSource, Meta, State};
+use crate::graph::{self, LocalSource, Meta};
 use crate::image;
 use crate::reference;
-use crate::request::{ImageQuestion, LayoutStore};
+use crate::request::{ImageQuestion, LayoutStore, ResolveMode};
 use crate::stage::StageId;
 
 /// What a name means where it is used.
@@ -89,7 +90,7 @@ impl Conversion<'_> {
             "http" | "https" => match git::parse(&context.input) {
                 git::Parsed::Other => {
                     let meta = context.meta(&context.input);
-                    Ok(Loaded { state: State::http(&context.input, "context", "", meta), image: None })
+                    Ok(Loaded { state: graph::http(&context.input, "context", "", meta), image: None })
                 }
                 parsed => load_git(context, parsed),
             },
@@ -117,7 +118,8 @@ impl Conversion<'_> {
         let config = image::read(&resolved.config).map_err(fail)?;
         // The reference is used as it was resolved; unlike that of FROM it is not pinned to the digest.
         let meta = context.meta(reference);
-        let state = State::image_of(&resolved.reference, platform.as_ref(), meta).with_config(&config);
+        let state = graph::image(&resolved.reference, platform.as_ref(), ResolveMode::Default, meta);
+        let state = graph::with_config(state, &config);
         Ok(Loaded { state, image: Some(Image { created: None, ..config }) })
     }
 
@@ -144,7 +146,7 @@ impl Conversion<'_> {
         let question = ImageQuestion {
             reference: reference.clone(),
             platform: platform.clone(),
-            mode: crate::request::ResolveMode::Default,
+            mode: ResolveMode::Default,
             layout: Some(LayoutStore { session: self.session.to_owned(), store: store.to_owned() }),
         };
         let shown = format!("[context {}] load metadata for {reference}", context.full_name);
@@ -152,9 +154,8 @@ impl Conversion<'_> {
         let config = image::read(&resolved.config)
             .map_err(|error| fail(format!("could not parse oci-layout image config: {error}")))?;
         let meta = context.meta("OCI load from client");
-        let state =
-            State::layout(&reference, self.session, store, platform.as_ref(), meta).with_config(&config);
-        Ok(Loaded { state, image: Some(config) })
+        let state = graph::layout(&reference, self.session, store, platform.as_ref(), meta);
+        Ok(Loaded { state: graph::with_config(state, &config), image: Some(config) })
     }
 
     fn load_local(&mut self, context: &NamedContext, local: &str) -> Step<Loaded> {
@@ -168,7 +169,7 @@ impl Conversion<'_> {
             shared_key_hint: &format!("context:{}-{IGNORE_FILE}", context.full_name),
             whole: true,
         };
-        let probe = State::local(&probe, context.meta(&shown));
+        let probe = probe.state(context.meta(&shown));
         let shown = format!("[context {}] {shown}", context.full_name);
         let excludes = read_ignore_file(&probe, &shown, self.asker)?;
         let follow_paths = self.follow_paths(context.options.paths_of);
@@ -181,7 +182,7 @@ impl Conversion<'_> {
             shared_key_hint: &shared,
             whole: false,
         };
-        Ok(Loaded { state: State::local(&source, context.meta("load from client")), image: None })
+        Ok(Loaded { state: source.state(context.meta("load from client")), image: None })
     }
 }
 
@@ -203,7 +204,7 @@ fn load_git(context: &NamedContext, parsed: git::Parsed) -> Step<Loaded> {
             let meta = Meta::named(&format!("[internal] load git source {}", context.input));
             let keep = reference.keep_git_dir == Some(true);
             let (id, attrs, caps) = reference.source(keep, &reference.checksum);
-            Ok(Loaded { state: State::source(id, attrs, &caps, None, meta), image: None })
+            Ok(Loaded { state: State::source(id, attrs, caps, meta.options()), image: None })
         }
         git::Parsed::Bad(message) => Err(fail(message)),
         git::Parsed::Other => Err(fail(format!("invalid git context {}", context.input))),

@@ -6,6 +6,7 @@ mod resources;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+use cooper_llb::pb;
 use cooper_oci::Platform;
 
 use crate::gofmt::{parse_bool, parse_int};
@@ -13,15 +14,6 @@ use crate::lint;
 use crate::request::{Request, ResolveMode};
 
 pub(crate) use resources::{Resources, Ulimit};
-
-/// Network that steps get where they do not say.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum NetworkMode {
-    #[default]
-    Sandbox,
-    Host,
-    None,
-}
 
 /// Which stages ignore the cache.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -57,7 +49,8 @@ pub(crate) struct Options {
     pub(crate) shm_size: i64,
     pub(crate) ulimits: Vec<Ulimit>,
     pub(crate) resources: Option<Resources>,
-    pub(crate) network: NetworkMode,
+    /// Network that steps get where they do not say.
+    pub(crate) network: pb::NetMode,
     pub(crate) no_cache: NoCache,
     pub(crate) cache_namespace: String,
     pub(crate) cgroup_parent: String,
@@ -103,9 +96,9 @@ impl Options {
         let ulimits = resources::parse_ulimits(get("ulimit")).map_err(wrap("failed to parse ulimit"))?;
         let resources = Resources::parse(raw).map_err(wrap("failed to parse resource limits"))?;
         let network = match get("force-network-mode") {
-            "" | "sandbox" => NetworkMode::Sandbox,
-            "host" => NetworkMode::Host,
-            "none" => NetworkMode::None,
+            "" | "sandbox" => pb::NetMode::Unset,
+            "host" => pb::NetMode::Host,
+            "none" => pb::NetMode::None,
             other => return Err(format!("invalid netmode {other}")),
         };
         let no_cache = match raw.get("no-cache").map(String::as_str) {

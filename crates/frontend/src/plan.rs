@@ -77,7 +77,7 @@ impl Conversion<'_> {
         };
         checks::undeclared_in_from(&word.unmatched, &self.args, &self.declared, lines, linter);
         checks::platform_flag(stage, &word, &self.args, linter);
-        let near = || word.unmatched.iter().find_map(|name| suggest::nearest(name, self.args.keys()));
+        let near = || word.unmatched.iter().find_map(|name| suggest::nearest(name, self.args.vars().keys()));
         if word.text.is_empty() {
             let message = format!("empty platform value from expression {}", stage.platform);
             return Err(fail(message).at(&[lines]).suggest(near()));

@@ -2,12 +2,14 @@
 
 use std::collections::BTreeSet;
 
+use cooper_llb::State;
 use cooper_oci::{Image, Platform};
 
 use crate::conversion::Conversion;
+use crate::env::Vars;
 use crate::failure::{Step, Stop, fail};
 use crate::gofmt::quote;
-use crate::graph::{self, State};
+use crate::graph;
 use crate::image;
 use crate::lint;
 use crate::named::ContextOptions;
@@ -142,11 +144,11 @@ impl Conversion<'_> {
         if is_scratch {
             self.stages.get_mut(id).state = State::scratch();
         } else {
-            let step =
-                self.next_name(id, &format!("FROM {name}"), Some(&platform), &Default::default(), false);
+            let step = self.next_name(id, &format!("FROM {name}"), Some(&platform), Vars(&[]), false);
             let stage = self.stages.get(id);
-            let meta = graph::Meta::named(&step).command(&stage.stage.text).at(&stage.lines);
-            let state = State::image(&name, &platform, self.options.resolve_mode, meta);
+            let meta =
+                graph::Meta::named(&step).command(&stage.stage.text).at(&self.inputs.map, &stage.lines);
+            let state = graph::image(&name, Some(&platform), self.options.resolve_mode, meta);
             if needed {
                 let actual = &stage.image;
                 if platform.os != actual.os || platform.architecture != actual.architecture {

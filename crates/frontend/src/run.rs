@@ -3,15 +3,15 @@
 use cooper_dockerfile::instruction::{CommandLine, MountType, Network, Run, Security};
 use cooper_dockerfile::parse_heredoc;
 use cooper_dockerfile::shell::Lexer;
+use cooper_llb::{ExecMount, FileActions, MountKind, State, pb};
 
 use crate::context::internal;
 use crate::conversion::Conversion;
 use crate::dispatch::Site;
-use crate::env::Masked;
+use crate::env::{Masked, Vars};
 use crate::failure::{Step, fail};
-use crate::graph::{Exec, FileChain, Meta, Mount, MountKind, State};
+use crate::graph::Meta;
 use crate::name;
-use crate::options::NetworkMode;
 use crate::stage::StageId;
 
 /// Where the script of a heredoc with `#!` is mounted.
@@ -22,36 +22,29 @@ impl Conversion<'_> {
         let id = site.stage;
         // A command can read any file of its stage.
         self.stages.mark_path(id, "/".to_owned());
-        let mut exec = Exec::default();
+        let mut exec = cooper_llb::Run::default();
         let mut shown = site.text.clone();
-        let args = self.run_args(site, run, &mut exec, &mut shown)?;
-        exec.proxies.clone_from(&self.proxies);
+        exec.args = self.run_args(site, run, &mut exec, &mut shown)?;
+        let args = exec.args.clone();
+        exec.proxy = self.proxies.as_ref().map(|proxies| pb::ProxyEnv {
+            http_proxy: proxies.http.clone(),
+            https_proxy: proxies.https.clone(),
+            ftp_proxy: proxies.ftp.clone(),
+            no_proxy: proxies.no.clone(),
+            all_proxy: proxies.all.clone(),
+        });
         self.run_mounts(site, run, sources, &mut exec)?;
-        exec.insecure = run.security == Security::Insecure;
-        exec.network = match run.network {
-            Network::Default => None,
-            Network::None => Some(NetworkMode::None),
-            Network::Host => Some(NetworkMode::Host),
-        };
-        exec.ulimits.clone_from(&self.options.ulimits);
         if !run.devices.is_empty() {
             return Err(fail("device feature is only supported in Dockerfile frontend 1.14.0-labs or later"));
         }
-        exec.extra_hosts.clone_from(&self.options.extra_hosts);
         if self.options.shm_size > 0 {
-            exec.mounts.push(Mount {
-                target: "/dev/shm".to_owned(),
+            exec.mounts.push(ExecMount {
                 kind: MountKind::Tmpfs { size: self.options.shm_size },
-                ..Mount::default()
+                ..ExecMount::bind("/dev/shm", &State::scratch())
             });
         }
-        exec.cgroup_parent.clone_from(&self.options.cgroup_parent);
-        exec.args.clone_from(&args);
-
-        let stage = self.stages.get(id);
-        let env = stage.state.env.clone();
-        let platform = stage.state.platform.clone();
-        let ignore_cache = stage.ignore_cache;
+        let state = self.stages.get(id).state.clone();
+        let env = Vars(state.env());
         let hidden = run
             .mounts
             .iter()
@@ -59,23 +52,55 @@ impl Conversion<'_> {
             .filter_map(|mount| mount.env.as_deref())
             .collect();
         let lexer = Lexer { raw_quotes: true, skip_unset_env: true, ..self.lexer.clone() };
-        let shown = name::uppercase(&name::expand(&lexer, &shown, &Masked { base: &env, hidden }));
-        let name = self.next_name(id, &shown, platform.as_ref(), &env, site.onbuild);
+        let shown = name::uppercase(&name::expand(&lexer, &shown, &Masked { base: env, hidden }));
+        let name = self.next_name(id, &shown, state.platform(), env, site.onbuild);
         let meta = Meta::named(&name)
             .command(&site.text)
-            .at(&site.lines)
-            .ignoring_cache(ignore_cache)
-            .resources(self.options.resources.clone());
-        let stage = self.stages.get_mut(id);
-        stage.state = stage.state.exec(exec, meta);
+            .at(&self.inputs.map, &site.lines)
+            .ignoring_cache(self.stages.get(id).ignore_cache)
+            .resources(self.options.resources.as_ref());
+        let ran = self.with_limits(&state, run).run(exec, meta.options()).map_err(|error| match error {
+            cooper_llb::Error::Exec(what) => {
+                fail(format!("failed to marshal LLB definition: {what} are required"))
+            }
+            error => fail(format!("failed to marshal LLB definition: {error}")),
+        })?;
+        // What holds for this command alone stays behind.
+        self.stages.get_mut(id).state = ran.with_values_of(&state);
         self.note_step(id, name, Some(site));
         let message = format!("RUN {} # buildkit", self.run_text(id, &args));
         self.commit(id, message, true);
         Ok(())
     }
 
+    /// The state in which one command runs: with its flags and the limits of the build.
+    fn with_limits(&self, state: &State, run: &Run) -> State {
+        let mut state = state.clone().with_cgroup_parent(&self.options.cgroup_parent);
+        if run.security == Security::Insecure {
+            state = state.with_security(pb::SecurityMode::Insecure);
+        }
+        match run.network {
+            Network::Default => {}
+            Network::None => state = state.with_network(pb::NetMode::None),
+            Network::Host => state = state.with_network(pb::NetMode::Host),
+        }
+        for limit in &self.options.ulimits {
+            state = state.add_ulimit(&limit.name, limit.soft, limit.hard);
+        }
+        for (host, ip) in &self.options.extra_hosts {
+            state = state.add_extra_host(host, ip.to_string());
+        }
+        state
+    }
+
     /// What runs: the arguments, or what heredocs make of them.
-    fn run_args(&mut self, site: &Site, run: &Run, exec: &mut Exec, shown: &mut String) -> Step<Vec<String>> {
+    fn run_args(
+        &mut self,
+        site: &Site,
+        run: &Run,
+        exec: &mut cooper_llb::Run,
+        shown: &mut String,
+    ) -> Step<Vec<String>> {
         let id = site.stage;
         let Some(first) = run.files.first() else {
             return Ok(self.with_shell(id, &run.line));
@@ -95,15 +120,14 @@ impl Conversion<'_> {
             *shown = format!("{shown} ({})", summary(&first.data));
             let stage = self.stages.get(id);
             if stage.image.os != "windows" && data.starts_with("#!") {
-                let chain = FileChain::mkfile(&first.name, 0o755, data.as_bytes());
+                let actions = FileActions::new().mkfile(&first.name, 0o755, data.into_bytes(), None, None);
                 let meta = internal("preparing inline document").platform(stage.platform.as_ref());
-                exec.mounts.push(Mount {
-                    target: PIPES.to_owned(),
-                    source: State::scratch().file(chain, meta).output(),
+                let script = State::scratch().file(actions, meta.options());
+                exec.mounts.push(ExecMount {
                     // Named, though it is the root, as BuildKit does.
                     selector: "/".to_owned(),
-                    read_only: true,
-                    ..Mount::default()
+                    readonly: true,
+                    ..ExecMount::bind(PIPES, &script)
                 });
                 vec![crate::path::join(&[PIPES, &first.name])]
             } else {
@@ -126,8 +150,9 @@ impl Conversion<'_> {
         let stage = self.stages.get(id);
         let mut given: Vec<(&str, &str)> = Vec::new();
         for arg in &stage.args {
-            let value =
-                stage.state.env.lookup(&arg.key).unwrap_or_else(|| arg.value.as_deref().unwrap_or_default());
+            let value = Vars(stage.state.env())
+                .lookup(&arg.key)
+                .unwrap_or_else(|| arg.value.as_deref().unwrap_or_default());
             match given.iter_mut().find(|(key, _)| *key == arg.key) {
                 Some(entry) => entry.1 = value,
                 None => given.push((&arg.key, value)),

@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use cooper_dockerfile::instruction::{ArgPair, Command, Stage};
 use cooper_dockerfile::{Lines, Span};
+use cooper_llb::State;
 use cooper_oci::{Image, Platform};
 
 use crate::error::LineRange;
-use crate::graph::State;
 use crate::named::NamedContext;
 
 /// A stage's place in [`Stages`].

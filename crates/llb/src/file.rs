@@ -51,7 +51,8 @@ impl Owner {
 impl Id {
     /// Reads a number as Go's `strconv.ParseInt(s, 10, 32)` does; anything else is a name.
     fn parse(text: &str) -> Self {
-        if text == "root" {
+        // No name is no name that could be looked up: `:wheel` leaves the user to be root.
+        if text == "root" || text.is_empty() {
             return Self::Number(0);
         }
         match text.parse::<i32>() {

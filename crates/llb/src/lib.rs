@@ -37,6 +37,7 @@ mod wire;
 pub use error::Error;
 pub use file::{CopyOptions, FileActions, Id, Owner};
 pub use graph::{Edge, Graph, Op, Vertex};
+pub use marshal::Marshalled;
 pub use state::{
     ExecMount, MountKind, OpOptions, Output, Run, Secret, SourceLocation, SourceMap, Ssh, State,
 };

@@ -8,7 +8,7 @@ use cooper_oci::{Digest, Platform};
 use crate::caps;
 use crate::file::Action;
 use crate::pb;
-use crate::state::{ExecMount, MountKind, Node, NodeKind, Output, SourceMap, has_output};
+use crate::state::{ExecMount, MountKind, Node, NodeKind, Output, SourceMap, State, has_output};
 use crate::wire::{NONE, digest, encode_op};
 
 type Pointer = *const Node;
@@ -23,7 +23,27 @@ struct Marshaller<'a> {
     maps: Vec<Arc<SourceMap>>,
 }
 
-pub(crate) fn marshal(out: &Output, platform: &Platform) -> pb::Definition {
+/// A definition, and the names that states got in it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Marshalled {
+    /// The graph.
+    pub definition: pb::Definition,
+    digests: HashMap<Pointer, Digest>,
+}
+
+impl Marshalled {
+    /// Returns the digest of the vertex that a state is an output of; `None` if the graph does not need it.
+    ///
+    /// States are told apart by identity, so ask with clones of the states that the graph was made of.
+    pub fn digest(&self, state: &State) -> Option<Digest> {
+        self.digests.get(&Arc::as_ptr(&state.output()?.node)).copied()
+    }
+}
+
+pub(crate) fn marshal(out: Option<&Output>, platform: &Platform) -> Marshalled {
+    let Some(out) = out else {
+        return Marshalled { definition: pb::Definition::default(), digests: HashMap::new() };
+    };
     let mut marshaller = Marshaller {
         platform,
         done: HashMap::new(),
@@ -32,7 +52,8 @@ pub(crate) fn marshal(out: &Output, platform: &Platform) -> pb::Definition {
         maps: Vec::new(),
     };
     marshaller.graph(out);
-    marshaller.finish(out)
+    let (definition, digests) = marshaller.finish(out);
+    Marshalled { definition, digests }
 }
 
 impl Marshaller<'_> {
@@ -188,7 +209,7 @@ impl Marshaller<'_> {
         source.locations.entry(name.to_string()).or_default().locations.extend(places);
     }
 
-    fn finish(mut self, out: &Output) -> pb::Definition {
+    fn finish(mut self, out: &Output) -> (pb::Definition, HashMap<Pointer, Digest>) {
         let terminal = encode_op(&pb::Op { inputs: vec![self.input(out)], ..pb::Op::default() });
         let mut caps = BTreeSet::from([caps::CONSTRAINTS, caps::PLATFORM]);
         for metadata in self.definition.metadata.values() {
@@ -216,7 +237,7 @@ impl Marshaller<'_> {
                 language: map.language.clone(),
             })
             .collect();
-        self.definition
+        (self.definition, self.done)
     }
 }
 

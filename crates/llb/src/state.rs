@@ -11,7 +11,7 @@ use cooper_oci::Platform;
 use crate::caps;
 use crate::error::Error;
 use crate::file::FileActions;
-use crate::marshal;
+use crate::marshal::{self, Marshalled};
 use crate::pb;
 
 /// An output of an op; equality is identity of the op.
@@ -576,7 +576,20 @@ impl State {
     ///
     /// `platform` is that of ops which have none of their own; scratch gives an empty definition.
     pub fn marshal(&self, platform: &Platform) -> pb::Definition {
-        self.out.as_ref().map_or_else(pb::Definition::default, |out| marshal::marshal(out, platform))
+        self.marshal_named(platform).definition
+    }
+
+    /// Does what [`State::marshal`] does and also tells what states are called in the definition.
+    pub fn marshal_named(&self, platform: &Platform) -> Marshalled {
+        marshal::marshal(self.out.as_ref(), platform)
+    }
+
+    /// Returns the source op, if the state is an output of one.
+    pub fn as_source(&self) -> Option<&pb::SourceOp> {
+        match &self.out.as_ref()?.node.kind {
+            NodeKind::Source(source) => Some(source),
+            _ => None,
+        }
     }
 }
 
