@@ -2,20 +2,38 @@
 
 mod stub;
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use cooper_frontend::{Checked, Outcome, Warning};
 use serde_json::{Value, json};
 
 use stub::Case;
 
+/// Converts a Dockerfile as if every image existed and every context were empty, and gives its graph: one JSON object a
+/// vertex as `buildctl debug dump-llb` prints them, or Graphviz's language.
+pub(crate) fn dump_llb(file: &Path, dot: bool) -> Result<String> {
+    let text = fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
+    let built = match Case::default().convert(&text).outcome? {
+        Outcome::Done(built) => built,
+        Outcome::Missing(_) => {
+            bail!("{}: the conversion asks for more than a Dockerfile and images", file.display())
+        }
+    };
+    let first = built.platforms.first().context("the build has no platform")?;
+    let definition = cooper_llb::decode_definition(&first.definition)?;
+    Ok(if dot { cooper_llb::to_dot(&definition)? } else { cooper_llb::to_json_lines(&definition)? })
+}
+
 /// Converts every case of a conformance corpus and writes what came out, one directory a case.
 ///
 /// `cases` is its list (JSON lines), `root` the directory with the Dockerfiles. Written are `llb.pb`, `image.json`,
-/// `base_image.json` and `result.json` below `out`, as the corpus's own tool for comparing expects them.
+/// `base_image.json` and `result.json` below `out`, and `ast.txt` and `ast.json` a Dockerfile, as the corpus's own tool
+/// for comparing expects them.
 pub(crate) fn conformance(cases: &Path, root: &Path, out: &Path) -> Result<()> {
+    let mut files = BTreeSet::new();
     let list = fs::read_to_string(cases).with_context(|| format!("cannot read {}", cases.display()))?;
     for (number, line) in list.lines().enumerate() {
         let case =
@@ -24,7 +42,20 @@ pub(crate) fn conformance(cases: &Path, root: &Path, out: &Path) -> Result<()> {
         let checked = case.convert(&text);
         let dir = out.join(&case.id);
         write_case(&dir, checked).with_context(|| format!("cannot write {}", dir.display()))?;
+        if files.insert(case.file.clone()) {
+            let dir = out.join(&case.file);
+            write_file(&dir, &text).with_context(|| format!("cannot write {}", dir.display()))?;
+        }
     }
+    Ok(())
+}
+
+fn write_file(dir: &Path, text: &[u8]) -> Result<()> {
+    let parsed = cooper_dockerfile::parse(text);
+    if let Ok(file) = &parsed {
+        fs::write(dir.join("ast.txt"), cooper_dockerfile::dump(&file.nodes))?;
+    }
+    fs::write(dir.join("ast.json"), cooper_dockerfile::to_json(&parsed).to_string())?;
     Ok(())
 }
 

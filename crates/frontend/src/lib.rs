@@ -44,6 +44,9 @@ use conversion::Text;
 use failure::Stop;
 use options::Options;
 
+/// Ignore patterns: what a source's `local.excludepatterns` mean to who reads the folder.
+pub use cooper_dockerfile::ignore;
+
 pub use built::{Built, BuiltPlatform, Outcome, Step, UnusedStage, Warning};
 pub use error::{Error, LineRange, SourceText};
 pub use request::{

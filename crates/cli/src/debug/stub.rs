@@ -44,11 +44,6 @@ impl Case {
         })
     }
 
-    /// A case for one Dockerfile.
-    pub(super) fn new(opts: BTreeMap<String, String>) -> Case {
-        Case { opts, ..Case::default() }
-    }
-
     /// Converts a text, answering every question.
     pub(super) fn convert(&self, text: &[u8]) -> Checked {
         let mut platforms: Vec<Platform> =
