@@ -116,8 +116,8 @@ pub struct Copy {
     pub mtime: Option<Timestamp>,
     /// Something of another type at a destination is removed instead of being an error.
     pub replace: bool,
-    /// Which paths are taken, relative to what `src` names; `None` for all. A file that `src` itself names is asked
-    /// about by its name.
+    /// Which paths are taken, relative to what `src` (or one match of it) names; `None` for all. What is named itself is
+    /// always taken, as BuildKit does: only what is in it is asked about.
     pub filter: Option<Filter>,
     /// Which paths of the source are there at all, relative to its root: what `.dockerignore` hides of a local context.
     pub ignore: Option<Filter>,
