@@ -1,5 +1,8 @@
 use cooper_oci::{Digest, Timestamp};
 
+/// How the error of a vertex ends that was cancelled; readers of BuildKit's progress test for it.
+pub const CANCELED: &str = "context canceled";
+
 /// Something that happened in a build, and when.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Event {
@@ -14,7 +17,7 @@ pub struct Event {
 pub enum EventKind {
     /// There is this vertex.
     Vertex(Vertex),
-    /// It runs now.
+    /// It runs now. A vertex whose result was lost starts again.
     Started {
         /// The vertex.
         vertex: Digest,
@@ -25,7 +28,7 @@ pub enum EventKind {
         vertex: Digest,
         /// It did not run: its result was there.
         cached: bool,
-        /// Why it failed.
+        /// Why it failed. What was cancelled has an error that ends in [`CANCELED`].
         error: Option<String>,
     },
     /// How far something within a vertex is.
@@ -68,6 +71,22 @@ pub enum EventKind {
         /// In words: `no earlier result`.
         text: String,
     },
+}
+
+impl EventKind {
+    /// Returns the vertex that it is about; a warning is about the source text.
+    pub fn vertex(&self) -> Option<Digest> {
+        match self {
+            Self::Vertex(vertex) => Some(vertex.digest),
+            Self::Started { vertex }
+            | Self::Completed { vertex, .. }
+            | Self::Status { vertex, .. }
+            | Self::Log { vertex, .. }
+            | Self::Merged { vertex, .. }
+            | Self::Reason { vertex, .. } => Some(*vertex),
+            Self::Warning(_) => None,
+        }
+    }
 }
 
 /// A vertex as it is shown.
