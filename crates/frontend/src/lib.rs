@@ -4,6 +4,27 @@
 //! arguments and their scopes, stages and named contexts, base images, the graph of every instruction, the image
 //! configuration and its history. Text is read by `cooper-dockerfile`, graphs are made by `cooper-llb`; who reads files
 //! and asks registries is nobody's business here: questions go out as [`Ask`]s and come back as [`Answers`].
+//!
+//! ```
+//! use cooper_frontend::{Answers, Ask, Outcome, Request, convert};
+//!
+//! let request = Request::default();
+//! let mut answers = Answers::default();
+//! let built = loop {
+//!     match convert(&request, &answers)? {
+//!         Outcome::Done(built) => break built,
+//!         Outcome::Missing(asks) => {
+//!             for ask in asks {
+//!                 let Ask::File { question, .. } = ask else { unreachable!("no image is needed") };
+//!                 let text = (question.path == "Dockerfile").then(|| b"FROM scratch\nCOPY a /\n".to_vec());
+//!                 answers.files.insert(question, Ok(text));
+//!             }
+//!         }
+//!     }
+//! };
+//! assert_eq!(built.platforms[0].steps[0].name, "[1/1] COPY a /");
+//! # Ok::<(), cooper_frontend::Error>(())
+//! ```
 
 mod args;
 mod asker;

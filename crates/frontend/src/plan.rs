@@ -113,7 +113,9 @@ impl Conversion<'_> {
         for id in self.stages.order.clone() {
             let commands = std::mem::take(&mut self.stages.get_mut(id).stage.commands);
             for command in commands {
-                let planned = self.plan_command(command, false)?;
+                // BuildKit gives no place for these.
+                let lines = LineRange::from(command.lines);
+                let planned = self.plan_command(command, false).map_err(|stop| stop.at(&[lines]))?;
                 self.add_reads(id, &planned);
                 self.stages.get_mut(id).commands.push(planned);
             }

@@ -21,10 +21,14 @@ use crate::suggest;
 /// Images that are suggested for a misspelt base.
 const COMMON_IMAGES: [&str; 7] = ["alpine", "busybox", "centos", "debian", "golang", "ubuntu", "fedora"];
 
+/// How often ONBUILD triggers may bring in images with further triggers: an image whose trigger reads the image itself
+/// would go on for ever.
+const MAX_TRIGGER_ROUNDS: usize = 64;
+
 impl Conversion<'_> {
     /// Resolves everything that the target needs; ONBUILD triggers of a base may add to that, so it goes round.
     pub(crate) fn resolve_stages(&mut self, target: StageId) -> Step<BTreeSet<StageId>> {
-        loop {
+        for _ in 0..MAX_TRIGGER_ROUNDS {
             let reachable = self.stages.reachable(target);
             self.resolve_bases(&reachable)?;
             let mut again = false;
@@ -38,6 +42,8 @@ impl Conversion<'_> {
                 return Ok(reachable);
             }
         }
+        let lines = self.stages.get(target).lines.clone();
+        Err(fail("ONBUILD triggers of base images read each other without end").at(&lines))
     }
 
     fn read_triggers(&mut self, id: StageId) -> Step<bool> {
