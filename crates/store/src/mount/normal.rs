@@ -17,15 +17,17 @@ use crate::mount::attributes::{
 /// Nobody else may be changing either tree.
 pub(super) fn normalize(upper: &Path, lower: &Path, xattrs: OverlayXattrs) -> Result<()> {
     let opaque = xattrs.name("opaque");
-    directory(upper, Some(lower), opaque.as_bytes())?;
+    directory(upper, Some(lower), opaque.as_bytes(), false)?;
     Ok(())
 }
 
-/// Treats a directory; tells whether something that is in it is left.
-fn directory(upper: &Path, lower: Option<&Path>, opaque: &[u8]) -> Result<bool> {
+/// Treats a directory; tells whether something that is in it is left. `hidden`: one above it is opaque, so that nothing
+/// of the layers shows in this one either, marked or not.
+fn directory(upper: &Path, lower: Option<&Path>, opaque: &[u8], hidden: bool) -> Result<bool> {
     let before = stat(upper)?;
+    let hidden = hidden || xattr(upper, opaque)?.is_some_and(|value| value == b"y");
     if let Some(lower) = lower
-        && xattr(upper, opaque)?.is_some_and(|value| value == b"y")
+        && hidden
     {
         for name in list(lower)? {
             let path = upper.join(&name);
@@ -54,7 +56,7 @@ fn directory(upper: &Path, lower: Option<&Path>, opaque: &[u8]) -> Result<bool> 
         let other = below.as_deref().zip(other.as_ref());
         if is_directory(&own) {
             let below = other.filter(|(_, other)| is_directory(other));
-            let any = directory(&path, below.map(|(below, _)| below), opaque)?;
+            let any = directory(&path, below.map(|(below, _)| below), opaque, hidden)?;
             let gone = !any
                 && match below {
                     // Its time was put back after entries were taken out.
