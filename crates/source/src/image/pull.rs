@@ -1,0 +1,265 @@
+use std::fs::File;
+use std::io::{self, Read, Write as _};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use cooper_layer::{Decompressor, DiffId, Directory, LayerId, UnpackOptions, unpack};
+use cooper_oci::{Descriptor, Digest, Hasher, Reference};
+use cooper_registry::BlobStream;
+use cooper_store::{BlobWriter, Committed, LayerBlob, LayerMeta, LayerRecord, Remote, Store};
+use tokio::sync::mpsc;
+
+use super::layout::Layout;
+use super::{Images, LAYOUT_PLACE, blocking, lock};
+use crate::{Error, Result};
+
+/// Pieces between download and unpacking: enough to keep both busy, some MiB at most.
+const QUEUE: usize = 32;
+
+/// One pull of one layer, which others wait for.
+pub(super) type Flight = tokio::sync::Mutex<()>;
+
+/// Told how many bytes of the blob came, and how many there are.
+type Progress = Arc<dyn Fn(u64, u64) + Send + Sync>;
+
+impl Images {
+    /// Makes sure that the files of a layer lie in the store: loads, checks, decompresses and unpacks it, all at once.
+    ///
+    /// The store must know the layer ([`Images::register`]). It is taken from a blob in the store, else from the
+    /// places that the record names, in order; the blob is kept. Of several calls for one layer one works and the
+    /// others wait. Different layers can be pulled at the same time.
+    ///
+    /// `progress` is called with the bytes that came and their total.
+    ///
+    /// # Errors
+    ///
+    /// Those of the registry, the store and unpacking; [`Error::DiffId`] if the bytes are not the layer.
+    pub async fn pull(
+        &self,
+        layer: LayerId,
+        progress: impl Fn(u64, u64) + Send + Sync + 'static,
+    ) -> Result<()> {
+        let flight = lock(&self.0.flights).entry(layer).or_default().clone();
+        let held = flight.lock().await;
+        let result = self.pull_alone(layer, Arc::new(progress)).await;
+        drop(held);
+        let mut flights = lock(&self.0.flights);
+        // This call and the table have it: nobody waits.
+        if Arc::strong_count(&flight) == 2 {
+            flights.remove(&layer);
+        }
+        result
+    }
+
+    async fn pull_alone(&self, layer: LayerId, progress: Progress) -> Result<()> {
+        let store = self.0.store.clone();
+        let (record, there) = blocking(move || {
+            let there = store.presence(&[layer])?.first().is_some_and(|found| found.snapshot);
+            Ok((store.layer(layer)?, there))
+        })
+        .await?;
+        if there {
+            return Ok(());
+        }
+        let record = record.ok_or(Error::Nowhere(layer))?;
+        if self.unpack_stored(&record, &progress).await? {
+            return Ok(());
+        }
+        let mut last = Error::Nowhere(layer);
+        for remote in &record.remotes {
+            match self.fetch(&record, remote, &progress).await {
+                Ok(()) => return Ok(()),
+                // The same everywhere: another place would not help.
+                Err(error @ (Error::Store(_) | Error::Taken(_) | Error::Stopped)) => return Err(error),
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
+    }
+
+    /// Unpacks a blob that the store has; `false` if it has none that is good.
+    async fn unpack_stored(&self, record: &LayerRecord, progress: &Progress) -> Result<bool> {
+        for blob in &record.blobs {
+            let (store, record, blob, progress) =
+                (self.0.store.clone(), record.clone(), blob.clone(), progress.clone());
+            let done = blocking(move || {
+                let Some(file) = store.open_blob(&blob.digest)? else { return Ok(false) };
+                let input = Input {
+                    source: Source::File(file),
+                    progress,
+                    read: 0,
+                    total: blob.size,
+                    keep: Keep::Hash(Hasher::new()),
+                };
+                let unpacked =
+                    land(&store, &record, &descriptor(&blob.media_type, blob.digest, blob.size), input);
+                if let Err(error) = unpacked {
+                    if damaged(&store, blob.digest)? {
+                        store.lose_blob(&blob.digest, "its bytes have another digest")?;
+                        return Ok(false);
+                    }
+                    return Err(error);
+                }
+                Ok(true)
+            })
+            .await?;
+            if done {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    async fn fetch(&self, record: &LayerRecord, remote: &Remote, progress: &Progress) -> Result<()> {
+        let descriptor = descriptor(&remote.media_type, remote.digest, remote.size);
+        let (store, record, progress, total) =
+            (self.0.store.clone(), record.clone(), progress.clone(), remote.size);
+        if let Some(dir) = remote.reference.strip_prefix(LAYOUT_PLACE) {
+            let layout = Layout::new(dir.as_ref())?;
+            return blocking(move || {
+                let source = Source::File(layout.open(descriptor.digest)?);
+                let keep = Keep::Blob(store.blob_writer()?);
+                land(&store, &record, &descriptor, Input { source, progress, read: 0, total, keep })
+            })
+            .await;
+        }
+        let reference: Reference = remote.reference.parse().map_err(|error| Error::Image {
+            name: remote.reference.clone(),
+            problem: format!("its layer's record names no repository: {error}"),
+        })?;
+        // Never closed: an error here cannot happen.
+        let _turn = self.0.downloads.acquire().await.map_err(|_| Error::Stopped)?;
+        let stream = self.0.client.blob(&reference, &descriptor)?;
+        let (sender, receiver) = mpsc::channel(QUEUE);
+        let unpacking = blocking(move || {
+            let source = Source::Download { receiver, chunk: Bytes::new(), ended: false };
+            let keep = Keep::Blob(store.blob_writer()?);
+            land(&store, &record, &descriptor, Input { source, progress, read: 0, total, keep })
+        });
+        let (loaded, landed) = tokio::join!(download(stream, sender), unpacking);
+        // Where both failed, the download is the cause.
+        loaded.and(landed)
+    }
+}
+
+/// Hands the pieces of a blob on, and `None` at its end: an end without one is a failure.
+async fn download(mut stream: BlobStream, sender: mpsc::Sender<Option<Bytes>>) -> Result<()> {
+    loop {
+        let piece = stream.next().await?;
+        let end = piece.is_none();
+        // Nobody there: unpacking has failed, and says why.
+        if sender.send(piece).await.is_err() || end {
+            return Ok(());
+        }
+    }
+}
+
+fn descriptor(media_type: &str, digest: Digest, size: u64) -> Descriptor {
+    Descriptor::new(media_type, digest, size)
+}
+
+/// Tells whether a stored blob's bytes are other ones than they should be.
+fn damaged(store: &Store, digest: Digest) -> Result<bool> {
+    let Some(mut file) = store.open_blob(&digest)? else { return Ok(true) };
+    let mut hasher = Hasher::new();
+    Ok(io::copy(&mut file, &mut hasher).is_err() || hasher.finish() != digest)
+}
+
+/// Reads a blob to its end: unpacks it, checks what it was, and puts it into the store.
+fn land(store: &Store, record: &LayerRecord, blob: &Descriptor, mut input: Input) -> Result<()> {
+    let layer = record.id;
+    let pending = store.begin_snapshot()?;
+    let failed = |source| Error::Unpack { layer, source };
+    let into = Directory::open(pending.path()).map_err(|source| failed(cooper_layer::Error::Read(source)))?;
+    let options =
+        UnpackOptions { overlay: store.overlay_xattrs(), owners: store.owners(), ..UnpackOptions::default() };
+    let unpacked =
+        Decompressor::new(&mut input).and_then(|tar| unpack(tar, &into, &options)).map_err(failed)?;
+    // Behind the compressed stream there may be more, which belongs to the blob.
+    io::copy(&mut input, &mut io::sink()).map_err(|source| failed(cooper_layer::Error::Read(source)))?;
+    let mut meta =
+        LayerMeta { diff_id: Some(unpacked.diff_id), created: record.created, ..LayerMeta::default() };
+    match input.keep {
+        Keep::Hash(hasher) => {
+            let found = hasher.finish();
+            if found != blob.digest {
+                return Err(cooper_store::Error::Mismatch { expected: blob.digest, found }.into());
+            }
+        }
+        Keep::Blob(writer) => {
+            writer.commit(Some(&blob.digest))?;
+            let (digest, size, media_type) = (blob.digest, blob.size, blob.media_type.clone());
+            meta.blobs.push(LayerBlob { digest, size, media_type, made_by: None });
+        }
+    }
+    let expected = record.diff_id.unwrap_or(DiffId::new(*layer.digest()));
+    if unpacked.diff_id != expected {
+        return Err(Error::DiffId { layer, found: *unpacked.diff_id.digest() });
+    }
+    match store.commit_layer(pending, layer, &unpacked.index, &meta)? {
+        Committed::New(_) | Committed::Adopted(_) => Ok(()),
+        Committed::Taken { .. } => Err(Error::Taken(layer)),
+    }
+}
+
+/// A blob that is read: kept or hashed, and counted, on its way.
+struct Input {
+    source: Source,
+    progress: Progress,
+    read: u64,
+    total: u64,
+    keep: Keep,
+}
+
+enum Source {
+    File(File),
+    Download { receiver: mpsc::Receiver<Option<Bytes>>, chunk: Bytes, ended: bool },
+}
+
+enum Keep {
+    Blob(BlobWriter),
+    Hash(Hasher),
+}
+
+impl Read for Input {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.source.read(buffer)?;
+        let bytes = buffer.get(..count).unwrap_or_default();
+        match &mut self.keep {
+            Keep::Blob(writer) => writer.write_all(bytes)?,
+            Keep::Hash(hasher) => hasher.update(bytes),
+        }
+        if count > 0 {
+            self.read += count as u64;
+            (self.progress)(self.read, self.total);
+        }
+        Ok(count)
+    }
+}
+
+impl Read for Source {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::File(file) => file.read(buffer),
+            Self::Download { receiver, chunk, ended } => {
+                while chunk.is_empty() && !*ended {
+                    match receiver.blocking_recv() {
+                        Some(Some(piece)) => *chunk = piece,
+                        Some(None) => *ended = true,
+                        None => {
+                            return Err(io::Error::new(
+                                io::ErrorKind::ConnectionAborted,
+                                "the download ended early",
+                            ));
+                        }
+                    }
+                }
+                let piece = chunk.split_to(buffer.len().min(chunk.len()));
+                if let Some(room) = buffer.get_mut(..piece.len()) {
+                    room.copy_from_slice(&piece);
+                }
+                Ok(piece.len())
+            }
+        }
+    }
+}
