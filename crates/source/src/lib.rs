@@ -4,6 +4,8 @@
 //! layers; no layer is loaded) and later brings single layers into a store ([`Images::pull`]), from a registry, from
 //! an OCI layout or from a blob that the store has.
 //!
+//! [`local::Folder`] is a folder of the user's, read only where somebody asks.
+//!
 //! What it leaves to others: how registries are spoken to (`cooper-registry`), how layers are unpacked
 //! (`cooper-layer`) and kept (`cooper-store`), what a source is used for.
 //!
@@ -19,6 +21,8 @@
 
 mod error;
 mod image;
+#[cfg(target_os = "linux")]
+pub mod local;
 
 pub use error::{Error, Result};
 pub use image::{ImageLayer, ImageName, Images, Resolved};

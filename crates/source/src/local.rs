@@ -24,12 +24,15 @@ pub use node::{Node, NodeKind};
 /// whether it is a directory; a directory that is not there may still have things in it that are.
 pub type Visible = Arc<dyn Fn(&str, bool) -> bool + Send + Sync>;
 
+/// A directory's entries by name.
+type Listing = Arc<BTreeMap<Vec<u8>, Node>>;
+
 /// A folder of the user's, seen through rules that hide some of it.
 pub struct Folder {
     root: PathBuf,
     visible: Option<Visible>,
     cache: Mutex<StatCache>,
-    listed: Mutex<HashMap<LayerPath, Arc<BTreeMap<Vec<u8>, Node>>>>,
+    listed: Mutex<HashMap<LayerPath, Listing>>,
 }
 
 impl std::fmt::Debug for Folder {
@@ -108,7 +111,8 @@ impl Folder {
                 }
                 full.push_str(&String::from_utf8_lossy(&name));
                 let directory = node.kind == NodeKind::Directory;
-                if !visible(&full, directory) && !(directory && self.shows_below(path, &name)?) {
+                let shown = visible(&full, directory) || directory && self.shows_below(path, &name)?;
+                if !shown {
                     continue;
                 }
             }

@@ -150,7 +150,9 @@ mod tests {
         let path = LayerPath::new("f").unwrap();
         let at = |seconds: u64| Stat([0, 0, 0, seconds * 1_000_000_000, 0, 0, 0, 0]);
         let started = UNIX_EPOCH + Duration::from_secs(100);
-        for (changed, trusted) in [(90, true), (97, true), (98, false), (99, false), (100, false), (200, false)] {
+        for (changed, trusted) in
+            [(90, true), (97, true), (98, false), (99, false), (100, false), (200, false)]
+        {
             cache.known.clear();
             cache.put(&path, at(changed), Digest::of("x"), started);
             assert_eq!(cache.get(&path, &at(changed)).is_some(), trusted, "{changed}");

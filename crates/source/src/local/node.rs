@@ -69,7 +69,9 @@ fn xattrs(path: &Path) -> io::Result<BTreeMap<Vec<u8>, Vec<u8>>> {
     };
     for name in names.get(..length).unwrap_or_default().split(|&b| b == 0).filter(|name| !name.is_empty()) {
         let copied = name == b"security.capability"
-            || !(name.starts_with(b"security.") || name.starts_with(b"system.") || name.starts_with(b"trusted.")
+            || !(name.starts_with(b"security.")
+                || name.starts_with(b"system.")
+                || name.starts_with(b"trusted.")
                 || name.starts_with(b"user.overlay."));
         if !copied {
             continue;

@@ -41,7 +41,7 @@ impl Setup {
         found
     }
 
-    fn from_layout(&self, suffix: &str) -> ImageName {
+    fn in_folder(&self, suffix: &str) -> ImageName {
         ImageName::layout(&format!("{}{suffix}", self.layout.dir().display()))
     }
 
@@ -247,12 +247,12 @@ fn images_of(setup: &Setup) -> Images {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_image_of_a_folder() {
     let setup = Setup::new();
-    let by_tag = setup.images.resolve(&setup.from_layout(":3.9-slim"), &amd64()).await.unwrap();
+    let by_tag = setup.images.resolve(&setup.in_folder(":3.9-slim"), &amd64()).await.unwrap();
     let from_registry = setup.resolve().await;
     assert_eq!((by_tag.digest, by_tag.manifest), (from_registry.digest, from_registry.manifest));
     assert_eq!(by_tag.layers, from_registry.layers);
     for suffix in [String::new(), format!("@{}", by_tag.digest), format!("@{}", by_tag.manifest)] {
-        let found = setup.images.resolve(&setup.from_layout(&suffix), &amd64()).await.unwrap();
+        let found = setup.images.resolve(&setup.in_folder(&suffix), &amd64()).await.unwrap();
         assert_eq!(found.manifest, by_tag.manifest, "{suffix}");
     }
     setup.hub.seen();
@@ -274,18 +274,18 @@ async fn an_image_of_a_folder() {
 async fn folders_with_faults() {
     let setup = Setup::new();
     let resolve = async |name: &ImageName| setup.images.resolve(name, &amd64()).await;
-    match resolve(&setup.from_layout(":4")).await.unwrap_err() {
+    match resolve(&setup.in_folder(":4")).await.unwrap_err() {
         Error::NoImage { available, .. } => assert_eq!(available, ["3.9-slim"]),
         error => panic!("{error:?}"),
     }
-    let absent = setup.from_layout(&format!("@{}", Digest::of("x")));
+    let absent = setup.in_folder(&format!("@{}", Digest::of("x")));
     assert!(matches!(resolve(&absent).await, Err(Error::NoImage { .. })));
     assert!(matches!(resolve(&ImageName::layout("/no/such/folder")).await, Err(Error::Layout { .. })));
-    let file = setup.from_layout("/oci-layout");
+    let file = setup.in_folder("/oci-layout");
     let error = resolve(&file).await.unwrap_err();
     assert!(error.hint().is_some_and(|hint| hint.contains("unpack")), "{error:?}");
 
-    let found = resolve(&setup.from_layout("")).await.unwrap();
+    let found = resolve(&setup.in_folder("")).await.unwrap();
     let blob = |digest: Digest| setup.layout.dir().join("blobs/sha256").join(digest.hex());
     let layer = blob(found.layers[0].descriptor.digest);
     let mut bytes = std::fs::read(&layer).unwrap();
@@ -297,9 +297,9 @@ async fn folders_with_faults() {
     assert!(!setup.here(found.layers[0].id));
 
     std::fs::write(blob(found.manifest), b"{}").unwrap();
-    assert!(matches!(resolve(&setup.from_layout("")).await, Err(Error::LayoutBlob { .. })));
+    assert!(matches!(resolve(&setup.in_folder("")).await, Err(Error::LayoutBlob { .. })));
     std::fs::write(setup.layout.dir().join("index.json"), b"[").unwrap();
-    assert!(matches!(resolve(&setup.from_layout("")).await, Err(Error::LayoutJson { .. })));
+    assert!(matches!(resolve(&setup.in_folder("")).await, Err(Error::LayoutJson { .. })));
 }
 
 #[tokio::test(flavor = "multi_thread")]
