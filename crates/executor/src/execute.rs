@@ -99,8 +99,6 @@ pub struct Usage {
     pub user: Duration,
     /// Processor time in the kernel, likewise.
     pub system: Duration,
-    /// The largest resident set of a single process, in bytes.
-    pub max_rss: u64,
 }
 
 /// Runs at most so many steps of another executor at a time; the others wait, and may be cancelled meanwhile.

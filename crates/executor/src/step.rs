@@ -174,11 +174,11 @@ impl Mount {
 }
 
 impl Step {
-    /// Makes a step with a root and otherwise defaults: host network, no other mounts, sandboxed, root user.
+    /// Makes a step with a root and otherwise defaults: this machine's platform, host network, no other mounts, sandboxed, root user.
     pub fn new(args: Vec<String>, layers: Vec<LayerId>) -> Self {
         Self {
             process: Process { args, ..Process::default() },
-            platform: Platform::default(),
+            platform: Platform::host(),
             hostname: String::new(),
             extra_hosts: Vec::new(),
             network: Network::default(),
