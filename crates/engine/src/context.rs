@@ -35,8 +35,11 @@ impl Folder {
             let visible: local::Visible = Arc::new(move |path, _| !rules.hides(path));
             visible
         });
-        let local = local::Folder::open(path, visible, Some(store))
-            .map_err(|error| StepError::Io { action: "open the folder", path: path.to_owned(), error })?;
+        let local = local::Folder::open(path, visible, Some(store)).map_err(|error| StepError::Io {
+            action: "open the folder",
+            path: path.to_owned(),
+            error,
+        })?;
         Ok(Self { local, rules })
     }
 
@@ -158,11 +161,19 @@ pub(crate) fn patterns(include: &[String], exclude: &[String]) -> Result<Option<
         if let Some(excluded) = &excluded
             && excluded.hides(&path)
         {
-            return if directory && excluded.matcher.may_except_below(&path) { Verdict::Look } else { Verdict::Skip };
+            return if directory && excluded.matcher.may_except_below(&path) {
+                Verdict::Look
+            } else {
+                Verdict::Skip
+            };
         }
         match &included {
             Some(included) if !included.hides(&path) => {
-                if directory { Verdict::Look } else { Verdict::Skip }
+                if directory {
+                    Verdict::Look
+                } else {
+                    Verdict::Skip
+                }
             }
             _ => Verdict::Take,
         }

@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use cooper_executor::Cancel;
 use cooper_solver::{
-    AskId, DemandId, Edge, Event, Failure, FlightId, JobId, Kept, Key, Node, Nonce, Note, Out, Pin, Priority, Ran,
-    Request, ResultId, Solver, Unkeyed, VertexId,
+    AskId, DemandId, Edge, Event, Failure, FlightId, JobId, Kept, Key, Node, Nonce, Note, Out, Pin, Priority,
+    Ran, Request, ResultId, Solver, Unkeyed, VertexId,
 };
 use tokio::sync::mpsc;
 
@@ -44,7 +44,12 @@ pub(crate) trait Worker: Send + Sync + 'static {
         pin: Option<Pin>,
         inputs: Vec<ResultId>,
     ) -> impl Future<Output = Result<Key, Unkeyed<Fault>>> + Send;
-    fn find(&self, vertex: VertexId, key: Key, need_bytes: bool) -> impl Future<Output = Option<Vec<Out>>> + Send;
+    fn find(
+        &self,
+        vertex: VertexId,
+        key: Key,
+        need_bytes: bool,
+    ) -> impl Future<Output = Option<Vec<Out>>> + Send;
     fn run(&self, run: Run) -> impl Future<Output = Ran<Fault>> + Send;
     fn keep(
         &self,
@@ -54,7 +59,10 @@ pub(crate) trait Worker: Send + Sync + 'static {
         outs: Vec<Out>,
     ) -> impl Future<Output = Result<Kept, Failure<Fault>>> + Send;
     /// Takes the targets' results further (exports them).
-    fn finish(&self, results: Vec<ResultId>) -> impl Future<Output = Result<Self::Finished, Unfinished>> + Send;
+    fn finish(
+        &self,
+        results: Vec<ResultId>,
+    ) -> impl Future<Output = Result<Self::Finished, Unfinished>> + Send;
     fn note(&self, note: &Note<Fault>);
 }
 
@@ -70,6 +78,28 @@ pub(crate) enum Unfinished {
 enum Message<F> {
     Event(Event<Fault>),
     Finished(Result<F, Unfinished>),
+    /// A task ended without an answer: it panicked.
+    Panicked,
+}
+
+/// Makes sure that a task answers: dropped without an answer, it says so.
+struct Answer<F>(Option<mpsc::UnboundedSender<Message<F>>>);
+
+impl<F> Answer<F> {
+    fn give(mut self, message: Message<F>) {
+        if let Some(send) = self.0.take() {
+            // Nobody listens any more if the driver itself has failed.
+            let _ = send.send(message);
+        }
+    }
+}
+
+impl<F> Drop for Answer<F> {
+    fn drop(&mut self) {
+        if let Some(send) = self.0.take() {
+            let _ = send.send(Message::Panicked);
+        }
+    }
 }
 
 /// A run that waits for a slot: the most urgent first, the oldest among equals.
@@ -154,6 +184,11 @@ impl<W: Worker> Driver<W> {
             match message {
                 Message::Event(event) => self.handle(event)?,
                 Message::Finished(result) => self.finished(result)?,
+                // What the task was to answer nobody knows; its runs are cancelled and the build ends.
+                Message::Panicked => {
+                    self.flying.values().for_each(Cancel::cancel);
+                    return Err(Error::Panicked);
+                }
             }
         }
     }
@@ -199,7 +234,11 @@ impl<W: Worker> Driver<W> {
     fn request(&mut self, request: Request<Fault>) -> Result<(), Error> {
         match request {
             Request::Pin { ask, vertex, .. } => {
-                self.ask(ask, move |worker| async move { worker.pin(vertex).await }, |ask, pin| Event::Pinned { ask, pin });
+                self.ask(
+                    ask,
+                    move |worker| async move { worker.pin(vertex).await },
+                    |ask, pin| Event::Pinned { ask, pin },
+                );
             }
             Request::Key { ask, vertex, pin, inputs, .. } => self.ask(
                 ask,
@@ -216,7 +255,8 @@ impl<W: Worker> Driver<W> {
                 self.age += 1;
                 self.queue.push(Waiting { priority, age: std::cmp::Reverse(self.age), flight });
                 let cancel = Cancel::new();
-                self.queued.insert(flight, Run { vertex, key, forced: nonce.is_some(), inputs, need_bytes, cancel });
+                self.queued
+                    .insert(flight, Run { vertex, key, forced: nonce.is_some(), inputs, need_bytes, cancel });
             }
             Request::Stop { flight } => {
                 if self.queued.remove(&flight).is_some() {
@@ -237,10 +277,8 @@ impl<W: Worker> Driver<W> {
                 if self.outcome.is_none() && !self.finishing {
                     self.finishing = true;
                     self.open += 1;
-                    let (worker, send) = (self.worker.clone(), self.send.clone());
-                    tokio::spawn(async move {
-                        let _ = send.send(Message::Finished(worker.finish(results).await));
-                    });
+                    let (worker, answer) = (self.worker.clone(), self.answer());
+                    tokio::spawn(async move { answer.give(Message::Finished(worker.finish(results).await)) });
                 }
             }
             Request::Note(note) => self.worker.note(&note),
@@ -250,11 +288,15 @@ impl<W: Worker> Driver<W> {
 
     fn keep(&mut self, flight: FlightId, vertex: VertexId, key: Key, nonce: Option<Nonce>, outs: Vec<Out>) {
         self.open += 1;
-        let (worker, send) = (self.worker.clone(), self.send.clone());
+        let (worker, reply) = (self.worker.clone(), self.answer());
         tokio::spawn(async move {
             let kept = worker.keep(vertex, key, nonce.is_some(), outs).await;
-            let _ = send.send(Message::Event(Event::Kept { flight, kept }));
+            reply.give(Message::Event(Event::Kept { flight, kept }));
         });
+    }
+
+    fn answer(&self) -> Answer<W::Finished> {
+        Answer(Some(self.send.clone()))
     }
 
     /// Puts an answer that is known at once behind those that are on their way.
@@ -272,10 +314,10 @@ impl<W: Worker> Driver<W> {
         F: Future<Output = T> + Send,
     {
         self.open += 1;
-        let (worker, send) = (self.worker.clone(), self.send.clone());
+        let (worker, reply) = (self.worker.clone(), self.answer());
         tokio::spawn(async move {
             let value = work(worker).await;
-            let _ = send.send(Message::Event(answer(ask, value)));
+            reply.give(Message::Event(answer(ask, value)));
         });
     }
 
@@ -290,10 +332,10 @@ impl<W: Worker> Driver<W> {
             self.flying.insert(flight, run.cancel.clone());
             self.open += 1;
             self.deliver(Event::Begun { flight });
-            let (worker, send) = (self.worker.clone(), self.send.clone());
+            let (worker, reply) = (self.worker.clone(), self.answer());
             tokio::spawn(async move {
                 let end = worker.run(run).await;
-                let _ = send.send(Message::Event(Event::Ran { flight, end }));
+                reply.give(Message::Event(Event::Ran { flight, end }));
             });
         }
     }

@@ -16,7 +16,7 @@ pub enum Error {
     #[error("the graph of the build is not valid")]
     Graph(#[source] cooper_llb::Error),
     /// A step failed.
-    #[error(transparent)]
+    #[error("a step failed")]
     Step {
         /// Its vertex in the solver.
         vertex: VertexId,
@@ -24,6 +24,15 @@ pub enum Error {
         #[source]
         error: Arc<StepError>,
     },
+    /// A step failed, and it is known where it stands.
+    #[error("{0}")]
+    FailedStep(Box<FailedStep>),
+    /// Something failed that belongs to no step.
+    #[error(transparent)]
+    Unattributed(StepError),
+    /// A layer cannot be written.
+    #[error("cannot write a layer")]
+    Layer(#[source] cooper_layer::Error),
     /// The store failed.
     #[error(transparent)]
     Store(#[from] cooper_store::Error),
@@ -56,7 +65,113 @@ pub enum Error {
     /// The solver and the engine disagree: a defect of cooper.
     #[error("the solver refused an event (a defect of cooper)")]
     Solver(#[source] Misuse),
+    /// Something in cooper panicked: a defect.
+    #[error("a part of the build ended without an answer (a defect of cooper)")]
+    Panicked,
     /// Nothing is under way and nothing is done: a defect of cooper.
     #[error("the build stands still (a defect of cooper)")]
     Stalled,
+}
+
+/// A step that failed, for whoever draws the message.
+#[derive(Debug)]
+pub struct FailedStep {
+    /// LLB digest of its vertex.
+    pub vertex: cooper_oci::Digest,
+    /// What is shown for it: `[build 2/3] RUN make`.
+    pub name: String,
+    /// Where it stands, every place of it: `build line 7`.
+    pub places: Vec<String>,
+    /// Lines of its instruction, for each place.
+    pub lines: Vec<cooper_frontend::LineRange>,
+    /// The instruction.
+    pub text: String,
+    /// Name of its (first) stage.
+    pub stage: Option<String>,
+    /// What happened.
+    pub error: Arc<StepError>,
+}
+
+impl std::fmt::Display for FailedStep {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let what = if self.text.is_empty() { &self.name } else { &self.text };
+        write!(f, "`{what}` failed")
+    }
+}
+
+/// Why one step could not be done.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StepError {
+    /// Nobody waits for it any more.
+    #[error("context canceled")]
+    Cancelled,
+    /// The command ran and failed.
+    #[error("exit code {code}")]
+    Exit {
+        /// Its exit code; 128 and the signal's number if a signal ended it.
+        code: i32,
+        /// The command.
+        command: String,
+    },
+    /// The command could not be run.
+    #[error(transparent)]
+    Executor(cooper_executor::StepError),
+    /// A file operation failed.
+    #[error(transparent)]
+    File(#[from] cooper_executor::file::FileError),
+    /// A user or group is not known.
+    #[error(transparent)]
+    User(#[from] cooper_executor::UserError),
+    /// What was written cannot be read back.
+    #[error("cannot read what the step wrote")]
+    Layer(#[from] cooper_layer::Error),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] cooper_store::Error),
+    /// A source could not be had.
+    #[error(transparent)]
+    Source(#[from] cooper_source::Error),
+    /// A pattern of an ignore file or of a copy cannot be used.
+    #[error("{0}")]
+    Pattern(String),
+    /// A file or folder cannot be used.
+    #[error("cannot {action} `{path}`")]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        error: std::io::Error,
+    },
+    /// A source is gone from the store and from where it came from.
+    #[error("the files of this source are gone and cannot be fetched again")]
+    SourceLost,
+    /// It is not there yet.
+    #[error("{0} is not supported yet")]
+    Unsupported(String),
+    /// A defect of cooper.
+    #[error("a step ended without a result (a defect of cooper)")]
+    Panicked,
+}
+
+impl From<cooper_executor::StepError> for StepError {
+    fn from(error: cooper_executor::StepError) -> Self {
+        match error {
+            cooper_executor::StepError::Cancelled => Self::Cancelled,
+            error => Self::Executor(error),
+        }
+    }
+}
+
+impl StepError {
+    /// Tells whether the same would have happened to anybody who runs the step.
+    pub(crate) fn is_reproducible(&self) -> bool {
+        matches!(
+            self,
+            Self::Exit { .. } | Self::File(_) | Self::User(_) | Self::Unsupported(_) | Self::Pattern(_)
+        )
+    }
 }

@@ -24,18 +24,28 @@ pub(crate) enum Naming {
 /// A layer of this name that is in the store already is adopted, bytes and times, and the new bytes are dropped, but for
 /// a forced run, which keeps its own. Bytes that differ from those that a name stands for get a name of their own, so
 /// that nothing that was made from the old ones is taken for made from them.
-pub(crate) fn keep(store: &Store, workspace: Workspace, naming: Naming, forced: bool) -> Result<LayerId, StepError> {
+pub(crate) fn keep(
+    store: &Store,
+    workspace: Workspace,
+    naming: Naming,
+    forced: bool,
+) -> Result<LayerId, StepError> {
     let below = workspace.layers().to_vec();
     let lower: Vec<Arc<Index>> = store.indexes(&below)?;
     let lower: Vec<&Index> = lower.iter().map(|index| &**index).collect();
     let pending = workspace.finish()?;
     let options =
         ScanOptions { overlay: store.overlay_xattrs(), owners: store.owners(), ..ScanOptions::default() };
-    let directory = Directory::open(pending.path())
-        .map_err(|error| StepError::Io { action: "open", path: pending.path().to_owned(), error })?;
+    let directory = Directory::open(pending.path()).map_err(|error| StepError::Io {
+        action: "open",
+        path: pending.path().to_owned(),
+        error,
+    })?;
     let index = cooper_layer::scan(&directory, Merged::new(&lower), &options)?;
     let id = match naming {
-        Naming::Content(window) => named(b"cooper layer 1: content", &fold(&below), &index.content_id(Some(window))),
+        Naming::Content(window) => {
+            named(b"cooper layer 1: content", &fold(&below), &index.content_id(Some(window)))
+        }
         Naming::Key(key) => named(b"cooper layer 1: key", &key, &key),
     };
     let meta = LayerMeta { created: std::time::SystemTime::now().into(), ..LayerMeta::default() };
@@ -62,7 +72,9 @@ fn named(domain: &[u8], one: &Digest, other: &Digest) -> LayerId {
 
 /// Tells whether a name stands for other bytes than these, times included.
 fn differs(store: &Store, id: LayerId, index: &Index) -> Result<bool, StepError> {
-    Ok(store.layer(id)?.is_some_and(|record| record.index.is_some_and(|known| known != Digest::of(index.encode()))))
+    Ok(store
+        .layer(id)?
+        .is_some_and(|record| record.index.is_some_and(|known| known != Digest::of(index.encode()))))
 }
 
 /// Returns a name that no other attempt has.

@@ -13,7 +13,6 @@
 
 use cooper_llb::{NONE, Op, Vertex, encode_op, pb};
 use cooper_oci::{Digest, Hasher};
-use cooper_solver::ResultId;
 
 use crate::select::Selector;
 
@@ -26,7 +25,12 @@ pub(crate) trait Inputs {
     fn whole(&self, input: usize) -> Result<Digest, Self::Error>;
 
     /// Returns the digest of what `selector` reads from an input, as far as the patterns let it.
-    fn selected(&self, input: usize, selector: &Selector, patterns: &Patterns<'_>) -> Result<Digest, Self::Error>;
+    fn selected(
+        &self,
+        input: usize,
+        selector: &Selector,
+        patterns: &Patterns<'_>,
+    ) -> Result<Digest, Self::Error>;
 }
 
 /// Which of the selected paths are read.
@@ -48,15 +52,13 @@ pub(crate) fn key<I: Inputs>(vertex: &Vertex, inputs: &I) -> Result<Digest, I::E
             platform(&mut hash, vertex);
             for mount in &exec.mounts {
                 let Ok(input) = usize::try_from(mount.input) else { continue };
-                // A root that is only read counts as a whole too: what a command reads of it nobody can tell.
-                let partial = mount.readonly && mount.dest != "/" && !mount.selector.is_empty();
-                hash.field(if partial {
+                let digest = if is_partial(mount) {
                     let selector = Selector { path: mount.selector.clone(), wildcard: false, follow: true };
                     inputs.selected(input, &selector, &Patterns::default())?
                 } else {
                     inputs.whole(input)?
-                }
-                .as_bytes());
+                };
+                hash.field(digest.as_bytes());
             }
         }
         Op::File(file) => {
@@ -72,7 +74,9 @@ pub(crate) fn key<I: Inputs>(vertex: &Vertex, inputs: &I) -> Result<Digest, I::E
                     continue;
                 }
                 let patterns = Patterns { include: &copy.include_patterns, exclude: &copy.exclude_patterns };
-                hash.field(inputs.selected(action.secondary_input as usize, &selector(copy), &patterns)?.as_bytes());
+                hash.field(
+                    inputs.selected(action.secondary_input as usize, &selector(copy), &patterns)?.as_bytes(),
+                );
             }
         }
         Op::Merge(_) | Op::Diff { .. } | Op::Passthrough(_) => {
@@ -92,6 +96,27 @@ pub(crate) fn key<I: Inputs>(vertex: &Vertex, inputs: &I) -> Result<Digest, I::E
         }
     }
     Ok(hash.finish())
+}
+
+/// Lists the inputs of which a key reads entries, not only the content id.
+pub(crate) fn selecting(vertex: &Vertex) -> Vec<usize> {
+    let places: Vec<i64> = match &vertex.op {
+        Op::Exec(exec) => {
+            exec.mounts.iter().filter(|mount| is_partial(mount)).map(|mount| mount.input).collect()
+        }
+        Op::File(file) => file.actions.iter().map(|action| action.secondary_input).collect(),
+        _ => Vec::new(),
+    };
+    places
+        .into_iter()
+        .filter_map(|place| usize::try_from(place).ok())
+        .filter(|at| *at < vertex.inputs.len())
+        .collect()
+}
+
+/// Tells whether only a part of a mount's source can be read by the command.
+fn is_partial(mount: &pb::Mount) -> bool {
+    mount.readonly && mount.dest != "/" && !mount.selector.is_empty()
 }
 
 /// Returns how a copy selects its source.
@@ -140,11 +165,6 @@ fn platform(hash: &mut Hasher, vertex: &Vertex) {
     }
 }
 
-/// Wraps the digest of a whole root as the key sees it.
-pub(crate) fn content(result: ResultId) -> Digest {
-    Digest::from_bytes(result.0)
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
@@ -164,9 +184,15 @@ mod tests {
             Ok(Digest::of(self.0[input]))
         }
 
-        fn selected(&self, input: usize, selector: &Selector, _: &Patterns<'_>) -> Result<Digest, Infallible> {
+        fn selected(
+            &self,
+            input: usize,
+            selector: &Selector,
+            _: &Patterns<'_>,
+        ) -> Result<Digest, Infallible> {
             // The part of a text that a path selects: the word of that name.
-            let words: BTreeMap<&str, &str> = self.0[input].split(' ').filter_map(|word| word.split_once('=')).collect();
+            let words: BTreeMap<&str, &str> =
+                self.0[input].split(' ').filter_map(|word| word.split_once('=')).collect();
             let path = selector.path.trim_start_matches('/');
             Ok(Digest::of(words.get(path).copied().unwrap_or(self.0[input])))
         }
@@ -198,7 +224,14 @@ mod tests {
         let plain = key_of(&exec(|state, _, _| state), &["root"]);
         type Change = fn(State, &mut Run, &mut OpOptions) -> State;
         let rows: &[(&str, Change, bool)] = &[
-            ("arguments", |s, run, _| { run.args.push("x".into()); s }, true),
+            (
+                "arguments",
+                |s, run, _| {
+                    run.args.push("x".into());
+                    s
+                },
+                true,
+            ),
             ("environment", |s, _, _| s.add_env("A", "1"), true),
             ("directory", |s, _, _| s.with_dir("/w"), true),
             ("user", |s, _, _| s.with_user("app"), true),
@@ -208,22 +241,54 @@ mod tests {
             ("limit", |s, _, _| s.add_ulimit("nofile", 1, 1), true),
             ("host name", |s, _, _| s.with_hostname("h"), true),
             ("extra host", |s, _, _| s.add_extra_host("h", "1.2.3.4"), true),
-            ("a secret", |s, run, _| {
-                run.secrets.push(cooper_llb::Secret {
-                    id: "s".into(), target: Some("/s".into()), env: None, uid: 0, gid: 0, mode: 0o400, optional: true,
-                });
-                s
-            }, true),
-            ("proxy", |s, run, _| {
-                run.proxy = Some(pb::ProxyEnv { http_proxy: "p".into(), ..Default::default() });
-                s
-            }, false),
-            ("name", |s, _, options| { *options = options.clone().name("x"); s }, false),
-            ("limits of the step", |s, _, options| {
-                options.linux_resources = Some(pb::LinuxResources { memory: 1, ..Default::default() });
-                s
-            }, false),
-            ("ignoring the cache", |s, _, options| { options.ignore_cache = true; s }, false),
+            (
+                "a secret",
+                |s, run, _| {
+                    run.secrets.push(cooper_llb::Secret {
+                        id: "s".into(),
+                        target: Some("/s".into()),
+                        env: None,
+                        uid: 0,
+                        gid: 0,
+                        mode: 0o400,
+                        optional: true,
+                    });
+                    s
+                },
+                true,
+            ),
+            (
+                "proxy",
+                |s, run, _| {
+                    run.proxy = Some(pb::ProxyEnv { http_proxy: "p".into(), ..Default::default() });
+                    s
+                },
+                false,
+            ),
+            (
+                "name",
+                |s, _, options| {
+                    *options = options.clone().name("x");
+                    s
+                },
+                false,
+            ),
+            (
+                "limits of the step",
+                |s, _, options| {
+                    options.linux_resources = Some(pb::LinuxResources { memory: 1, ..Default::default() });
+                    s
+                },
+                false,
+            ),
+            (
+                "ignoring the cache",
+                |s, _, options| {
+                    options.ignore_cache = true;
+                    s
+                },
+                false,
+            ),
         ];
         for (what, change, misses) in rows {
             assert_eq!(key_of(&exec(change), &["root"]) != plain, *misses, "{what}");

@@ -45,9 +45,12 @@ impl Work {
                 }
                 Ok(vec![layers])
             }
-            Op::Diff { lower, upper } => self.diff(lower.and_then(|at| inputs.get(at)), upper.and_then(|at| inputs.get(at))),
+            Op::Diff { lower, upper } => {
+                self.diff(lower.and_then(|at| inputs.get(at)), upper.and_then(|at| inputs.get(at)))
+            }
             Op::Passthrough(pass) => {
-                let outputs = pass.outputs.iter().map(|at| usize::try_from(*at).ok().and_then(|at| inputs.get(at)));
+                let outputs =
+                    pass.outputs.iter().map(|at| usize::try_from(*at).ok().and_then(|at| inputs.get(at)));
                 outputs.map(|root| Ok(self.layers(root)?.to_vec())).collect()
             }
             Op::Source(source) => Err(StepError::Unsupported(format!("source `{}`", source.identifier))),
@@ -94,12 +97,18 @@ impl Work {
         let executor = if forced { &self.forced_executor } else { &self.executor };
         let done = executor.run(&step, io, cancel).await?;
         if !done.exit.success {
-            return Err(StepError::Exit { code: done.exit.code, command: step.process.args.last().cloned().unwrap_or_default() });
+            return Err(StepError::Exit {
+                code: done.exit.code,
+                command: step.process.args.last().cloned().unwrap_or_default(),
+            });
         }
         let mut outs: Made = vec![Vec::new(); vertex.outputs as usize];
         for output in done.outputs {
-            let (Some(mount), Some(wanted)) = (step.mounts.get(output.mount), exec.mounts.get(output.mount)) else {
-                return Err(StepError::Unsupported("an output of a mount that the step does not have".into()));
+            let (Some(mount), Some(wanted)) = (step.mounts.get(output.mount), exec.mounts.get(output.mount))
+            else {
+                return Err(StepError::Unsupported(
+                    "an output of a mount that the step does not have".into(),
+                ));
             };
             let mut layers = match &mount.from {
                 MountFrom::Layers(layers, _) => layers.clone(),
@@ -148,7 +157,11 @@ impl Work {
             },
             platform: vertex.platform.clone().unwrap_or_default(),
             hostname: meta.hostname,
-            extra_hosts: meta.extra_hosts.into_iter().map(|host| ExtraHost { host: host.host, ip: host.ip }).collect(),
+            extra_hosts: meta
+                .extra_hosts
+                .into_iter()
+                .map(|host| ExtraHost { host: host.host, ip: host.ip })
+                .collect(),
             network: match pb::NetMode::try_from(exec.network) {
                 Ok(pb::NetMode::None) => Network::None,
                 Ok(pb::NetMode::Unset | pb::NetMode::Host) => Network::Host,
@@ -270,7 +283,9 @@ fn file_action<'a>(
         let Some(owner) = owner else { return Ok(None) };
         let one = |user: &Option<pb::UserOpt>| {
             user.as_ref().and_then(|user| user.user.as_ref()).map(|user| match user {
-                pb::user_opt::User::ByName(named) => (file::Name::Name(named.name.clone()), names(named.input)),
+                pb::user_opt::User::ByName(named) => {
+                    (file::Name::Name(named.name.clone()), names(named.input))
+                }
                 pb::user_opt::User::ById(id) => (file::Name::Id(*id), None),
             })
         };

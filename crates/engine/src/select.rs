@@ -51,9 +51,14 @@ pub(crate) trait Tree {
 }
 
 /// Returns the digest of what `selector` reads, `filter` (relative to what it selects) saying which of it counts.
-pub(crate) fn digest<T: Tree>(tree: &T, selector: &Selector, filter: Option<&Filter>) -> Result<Digest, T::Error> {
+pub(crate) fn digest<T: Tree>(
+    tree: &T,
+    selector: &Selector,
+    filter: Option<&Filter>,
+) -> Result<Digest, T::Error> {
     let mut walk = Walk { tree, seen: BTreeMap::new() };
-    let parts: Vec<&[u8]> = selector.path.as_bytes().split(|&b| b == b'/').filter(|p| !p.is_empty()).collect();
+    let parts: Vec<&[u8]> =
+        selector.path.as_bytes().split(|&b| b == b'/').filter(|p| !p.is_empty()).collect();
     let mut selected = BTreeSet::new();
     if selector.wildcard {
         walk.expand(&LayerPath::root(), &parts, selector.follow, &mut selected)?;
@@ -253,7 +258,12 @@ impl Line {
         self.field(&number.to_be_bytes());
     }
 
-    pub(crate) fn finish(mut self, mode: u32, owner: (u32, u32), xattrs: &BTreeMap<Vec<u8>, Vec<u8>>) -> Vec<u8> {
+    pub(crate) fn finish(
+        mut self,
+        mode: u32,
+        owner: (u32, u32),
+        xattrs: &BTreeMap<Vec<u8>, Vec<u8>>,
+    ) -> Vec<u8> {
         for number in [mode, owner.0, owner.1] {
             self.field(&number.to_be_bytes());
         }
@@ -319,7 +329,8 @@ fn one(pattern: &[char], p: usize, c: char) -> Option<usize> {
                 }
                 first = false;
                 let (low, next) = literal(pattern, p)?;
-                let (high, next) = if pattern.get(next) == Some(&'-') { literal(pattern, next + 1)? } else { (low, next) };
+                let (high, next) =
+                    if pattern.get(next) == Some(&'-') { literal(pattern, next + 1)? } else { (low, next) };
                 hit |= low <= c && c <= high;
                 p = next;
             }
@@ -427,14 +438,21 @@ mod tests {
         assert_ne!(digest_of(tree(), "a/four.txt", false), digest_of(more, "a/four.txt", false));
         let mut led: Vec<Entry> = tree().into_iter().filter(|e| e.path.as_bytes() != b"c").collect();
         led.push(link("c", "/a"));
-        assert_ne!(digest_of(tree(), "c/one.txt", false), digest_of(led, "c/one.txt", false), "another way to the same");
+        assert_ne!(
+            digest_of(tree(), "c/one.txt", false),
+            digest_of(led, "c/one.txt", false),
+            "another way to the same"
+        );
     }
 
     #[test]
     fn what_the_patterns_leave_out_does_not_count() {
-        let filter: Filter = std::sync::Arc::new(|path: &[u8], _| {
-            if path.ends_with(b".md") { Verdict::Skip } else { Verdict::Take }
-        });
+        let filter: Filter =
+            std::sync::Arc::new(
+                |path: &[u8], _| {
+                    if path.ends_with(b".md") { Verdict::Skip } else { Verdict::Take }
+                },
+            );
         let of = |entries: Vec<Entry>| {
             let index = Index::new(entries).unwrap();
             let selector = Selector { path: "a".into(), wildcard: false, follow: true };
@@ -442,7 +460,8 @@ mod tests {
             digest
         };
         let changed = |path: &str| {
-            let mut entries: Vec<Entry> = tree().into_iter().filter(|e| e.path.as_bytes() != path.as_bytes()).collect();
+            let mut entries: Vec<Entry> =
+                tree().into_iter().filter(|e| e.path.as_bytes() != path.as_bytes()).collect();
             entries.push(file(path, "something else"));
             of(entries)
         };

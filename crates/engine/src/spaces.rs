@@ -24,7 +24,9 @@ impl cooper_executor::Workspaces for Spaces {
     ) -> Result<Box<dyn cooper_executor::Workspace>, WorkspaceError> {
         Ok(match access {
             Access::Read => Box::new(Reading(self.store.view(layers)?)),
-            Access::Write => Box::new(Writing { spaces: self.clone(), workspace: self.store.workspace(layers)? }),
+            Access::Write => {
+                Box::new(Writing { spaces: self.clone(), workspace: self.store.workspace(layers)? })
+            }
         })
     }
 }

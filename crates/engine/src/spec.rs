@@ -6,27 +6,33 @@ use std::path::PathBuf;
 use cooper_layer::Compression;
 
 /// One build: where things are, what the frontend is told, what is to come out.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct JobSpec {
     /// The folder that COPY and ADD read from.
     pub context: PathBuf,
     /// The folder that the Dockerfile is in, and its name there.
     pub dockerfile: (PathBuf, String),
-    /// Options of the frontend by BuildKit's names (`target`, `build-arg:NAME`, `label:NAME`, `platform`, …). Named
-    /// contexts (`context:NAME`) name a local folder as `local:NAME` with the folder in [`folders`](Self::folders).
+    /// Options of the frontend by BuildKit's names: `target`, `build-arg:NAME`, `label:NAME`, `platform`, ….
     pub opts: BTreeMap<String, String>,
-    /// Folders by the name that the frontend's options use for them.
-    pub folders: BTreeMap<String, PathBuf>,
-    /// OCI layouts by the name of the store that the frontend's options use for them.
-    pub layouts: BTreeMap<String, PathBuf>,
-    /// Whether all registries are asked again, whatever is here.
-    pub pull: bool,
+    /// Named contexts, which stand for stages and images of their name.
+    pub contexts: BTreeMap<String, NamedContext>,
     /// How many steps may run at the same time; at least 1.
     pub jobs: usize,
-    /// Names for the image, normalised.
+    /// Names for the image.
     pub names: Vec<String>,
     /// What is to come out; nothing: the result stays in the store.
     pub outputs: Vec<Output>,
+}
+
+/// What a named context is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NamedContext {
+    /// A folder.
+    Folder(PathBuf),
+    /// An image of a registry, by its name.
+    Image(String),
+    /// An image of an OCI layout: `DIR`, `DIR:TAG`, `DIR@DIGEST`.
+    Layout(String),
 }
 
 /// One thing that comes out of a build.

@@ -1,0 +1,126 @@
+//! Answering the frontend: files of folders, configurations of images, all of a round at the same time.
+
+use std::sync::Arc;
+
+use cooper_frontend::{
+    Answers, Ask, Built, FileQuestion, ImageQuestion, Outcome, Request, ResolvedImage, convert,
+};
+use cooper_llb::{Graph, Op, decode_definition};
+use cooper_oci::{Digest, Platform, Timestamp};
+
+use crate::error::Error;
+use crate::events::Events;
+use crate::sources::Sources;
+
+/// A frontend asks for the Dockerfile, then for its ignore file, then for images; more rounds than this are a defect.
+const ROUNDS: usize = 32;
+
+/// Converts the Dockerfile, answering whatever is asked.
+pub(crate) async fn converted(
+    request: &Request,
+    sources: &Arc<Sources>,
+    events: &Arc<Events>,
+) -> Result<Box<Built>, Error> {
+    let mut answers = Answers::default();
+    for _ in 0..ROUNDS {
+        match convert(request, &answers)? {
+            Outcome::Done(built) => return Ok(built),
+            Outcome::Missing(asks) => answer(asks, &mut answers, sources, events).await,
+        }
+    }
+    Err(Error::Unsupported("a frontend that never has enough answers".into()))
+}
+
+async fn answer(asks: Vec<Ask>, answers: &mut Answers, sources: &Arc<Sources>, events: &Arc<Events>) {
+    let mut images = tokio::task::JoinSet::new();
+    for ask in asks {
+        match ask {
+            Ask::File { question, .. } => {
+                let answer = read(&question, sources);
+                answers.files.insert(question, answer);
+            }
+            Ask::Image { question, name } => {
+                let (sources, events) = (sources.clone(), events.clone());
+                images.spawn(async move {
+                    let vertex = Digest::of(&name);
+                    events.internal(vertex, &name);
+                    let answer = image(&question, &sources).await;
+                    events.completed(vertex, false, answer.as_ref().err().cloned());
+                    (question, answer)
+                });
+            }
+            Ask::Source { question, .. } => {
+                let text = format!("source `{}` is not supported yet", question.identifier);
+                answers.sources.insert(question, Err(text));
+            }
+        }
+    }
+    while let Some(done) = images.join_next().await {
+        if let Ok((question, answer)) = done {
+            answers.images.insert(question, answer);
+        }
+    }
+}
+
+async fn image(question: &ImageQuestion, sources: &Sources) -> Result<ResolvedImage, String> {
+    let layout = question.layout.as_ref().map(|layout| Some(layout.store.as_str()));
+    let name = sources.image_name(&question.reference, layout).map_err(|error| error.to_string())?;
+    let platform = question.platform.clone().unwrap_or_else(Platform::host);
+    match sources.images.resolve(&name, &platform).await {
+        Ok(image) => Ok(ResolvedImage {
+            reference: question.reference.clone(),
+            digest: Some(image.digest),
+            config: image.config,
+        }),
+        Err(error) => Err(chain(&error)),
+    }
+}
+
+/// Reads a file of a local source.
+fn read(question: &FileQuestion, sources: &Sources) -> Result<Option<Vec<u8>>, String> {
+    let graph = decode_definition(&question.definition).and_then(|definition| Graph::new(&definition));
+    let graph = graph.map_err(|error| chain(&error))?;
+    let [vertex] = graph.vertices.as_slice() else {
+        return Err("files of anything but a local source are not supported yet".into());
+    };
+    let Op::Source(source) = &vertex.op else {
+        return Err("files of anything but a local source are not supported yet".into());
+    };
+    let name = source.identifier.strip_prefix("local://").unwrap_or_default();
+    let folder =
+        sources.folders.get(name).ok_or_else(|| format!("nobody offers the local source `{name}`"))?;
+    let path = folder.join(question.path.trim_start_matches('/'));
+    match std::fs::read(&path) {
+        Ok(mut bytes) => {
+            if let Some(limit) = question.limit {
+                bytes.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
+            }
+            Ok(Some(bytes))
+        }
+        Err(error)
+            if matches!(error.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) =>
+        {
+            Ok(None)
+        }
+        Err(error) => Err(format!("cannot read `{}`: {error}", path.display())),
+    }
+}
+
+/// Writes an error with its causes on one line.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        next = cause.source();
+    }
+    text
+}
+
+/// Returns the time by the system's clock.
+pub(crate) fn now() -> Timestamp {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    let nanos = i128::try_from(since.as_nanos()).unwrap_or_default();
+    Timestamp::from_unix_nanos(nanos).unwrap_or(Timestamp::EPOCH)
+}

@@ -1,0 +1,276 @@
+//! From results to what comes out: blobs of layers, then layouts, archives, folders.
+
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use cooper_exporter::{
+    ArchiveOptions, Content, ImageSpec, LayerBlob, Options, Prepared, Response, TreeOptions, copy_tree,
+    prepare, write_file, write_tree_tar,
+};
+use cooper_layer::{Compression, Compressor, Directory, LayerId, TarOptions, write_tar};
+use cooper_oci::{Descriptor, Digest, Image, Platform, Timestamp, media_type};
+use cooper_solver::ResultId;
+use cooper_store::{LayerMeta, LayerRecord, Store};
+
+use crate::drive::Unfinished;
+use crate::error::{Error, StepError};
+use crate::results::Root;
+use crate::spec::{Dest, Output};
+use crate::work::Work;
+
+/// What is to be made of the results.
+pub(crate) struct Export {
+    pub(crate) outputs: Vec<Output>,
+    pub(crate) names: Vec<String>,
+    /// One a platform, in the order of the targets; `None` in `target` is scratch.
+    pub(crate) platforms: Vec<ExportPlatform>,
+}
+
+/// One platform of the result.
+pub(crate) struct ExportPlatform {
+    pub(crate) platform: Platform,
+    /// Place among the targets of the solver; `None` is scratch.
+    pub(crate) target: Option<usize>,
+    pub(crate) image: Vec<u8>,
+    pub(crate) base_image: Option<Vec<u8>>,
+    pub(crate) epoch: Option<i64>,
+}
+
+/// What came out.
+#[derive(Debug, Clone)]
+pub struct Exported {
+    /// Digests and names, if an image was made.
+    pub response: Option<Response>,
+    /// Sum of the sizes of the image's blobs in bytes.
+    pub size: u64,
+    /// Sum of the sizes of those layers that this image has and its base has not.
+    pub added: u64,
+    /// Where it was written.
+    pub written: Vec<PathBuf>,
+}
+
+impl Export {
+    pub(crate) async fn run(&self, work: &Arc<Work>, results: Vec<ResultId>) -> Result<Exported, Unfinished> {
+        let mut roots = Vec::new();
+        for platform in &self.platforms {
+            let Some(id) = platform.target.and_then(|target| results.get(target).copied()) else {
+                roots.push(Arc::from([]));
+                continue;
+            };
+            let layers = match work.results.get(id) {
+                Some(Root::Layers(layers)) => layers,
+                // A Dockerfile's result is never a bare folder; a graph's could be.
+                _ => return Err(failed(StepError::Unsupported("exporting a folder as it is".into()))),
+            };
+            // Nothing is written: no files are needed, a result that nobody has looked at stays where it is.
+            if !self.outputs.is_empty()
+                && !work
+                    .sources
+                    .materialise(&work.events, Digest::from_bytes(id.0), &layers)
+                    .await
+                    .map_err(failed)?
+            {
+                return Err(Unfinished::Missing(id));
+            }
+            roots.push(layers);
+        }
+        let shared = work.clone();
+        let write = move || shared.export.write(&shared, &roots);
+        let exported = tokio::task::spawn_blocking(write).await.map_err(|_| failed(StepError::Panicked))?;
+        exported.map_err(Unfinished::Failed)
+    }
+
+    fn write(&self, work: &Work, roots: &[Arc<[LayerId]>]) -> Result<Exported, Error> {
+        let mut exported = Exported { response: None, size: 0, added: 0, written: Vec::new() };
+        for output in &self.outputs {
+            match output {
+                Output::Oci { dest, compression } => {
+                    let prepared = self.prepare(work, roots, *compression, &mut exported)?;
+                    exported.size = prepared.size();
+                    write_image(&prepared, dest)?;
+                    exported.response = Some(prepared.response().clone());
+                    exported.written.extend(path_of(dest));
+                }
+                Output::Local(folder) => {
+                    for (platform, layers) in self.platforms.iter().zip(roots) {
+                        let view = work.store.view(layers)?;
+                        let to = if roots.len() == 1 {
+                            folder.clone()
+                        } else {
+                            folder.join(platform.platform.to_string().replace('/', "_"))
+                        };
+                        copy_tree(view.root(), &to, &TreeOptions::default())?;
+                    }
+                    exported.written.push(folder.clone());
+                }
+                Output::Tar(dest) => {
+                    let [layers] = roots else {
+                        return Err(Error::Unsupported(
+                            "output type=tar takes one platform; use type=local for several".into(),
+                        ));
+                    };
+                    let view = work.store.view(layers)?;
+                    match dest {
+                        Dest::Stdout => {
+                            write_tree_tar(view.root(), std::io::stdout().lock(), &TreeOptions::default())?
+                        }
+                        Dest::File(path) | Dest::Folder(path) => {
+                            write_file(path, |out| {
+                                write_tree_tar(view.root(), out, &TreeOptions::default())
+                            })?;
+                        }
+                    }
+                    exported.written.extend(path_of(dest));
+                }
+            }
+        }
+        Ok(exported)
+    }
+
+    fn prepare(
+        &self,
+        work: &Work,
+        roots: &[Arc<[LayerId]>],
+        compression: Compression,
+        exported: &mut Exported,
+    ) -> Result<Prepared, Error> {
+        let mut images = Vec::new();
+        exported.added = 0;
+        for (platform, layers) in self.platforms.iter().zip(roots) {
+            let config = parse(&platform.image)?;
+            let base = platform.base_image.as_deref().map(parse).transpose()?;
+            let below = base.as_ref().map(|base| base.rootfs.diff_ids.clone()).unwrap_or_default();
+            let mut blobs = Vec::new();
+            for layer in layers.iter() {
+                let blob = blob(&work.store, *layer, compression)?;
+                if !below.contains(blob.diff_id.digest()) {
+                    exported.added += blob.descriptor.size;
+                }
+                blobs.push(blob);
+            }
+            images.push(ImageSpec {
+                config,
+                layers: blobs,
+                platform: Some(platform.platform.clone()),
+                base_history: base.map(|base| base.history).unwrap_or_default(),
+                ..ImageSpec::default()
+            });
+        }
+        let epoch = self.platforms.iter().find_map(|platform| platform.epoch);
+        let epoch = epoch.and_then(|seconds| Timestamp::from_unix_seconds(seconds).ok());
+        Ok(prepare(images, &Options { names: self.names.clone(), epoch, ..Options::default() })?)
+    }
+}
+
+fn failed(error: StepError) -> Unfinished {
+    Unfinished::Failed(Error::Unattributed(error))
+}
+
+fn parse(config: &[u8]) -> Result<Image, Error> {
+    Image::parse(config).map_err(|error| Error::Unsupported(format!("the image configuration: {error}")))
+}
+
+fn path_of(dest: &Dest) -> Option<PathBuf> {
+    match dest {
+        Dest::File(path) | Dest::Folder(path) => Some(path.clone()),
+        Dest::Stdout => None,
+    }
+}
+
+fn write_image(prepared: &Prepared, dest: &Dest) -> Result<(), Error> {
+    let options = ArchiveOptions::default();
+    match dest {
+        Dest::File(path) => write_file(path, |out| prepared.write_archive(out, &options))?,
+        Dest::Folder(path) => prepared.write_layout(path)?,
+        Dest::Stdout => {
+            let mut out = std::io::stdout().lock();
+            prepared.write_archive(&mut out, &options)?;
+            out.flush().map_err(|error| Error::Io {
+                action: "write to",
+                path: "standard output".into(),
+                error,
+            })?;
+        }
+    }
+    Ok(())
+}
+
+/// Returns a layer as a blob: as it was pulled, as it was compressed before, or compressed now.
+fn blob(store: &Store, id: LayerId, compression: Compression) -> Result<LayerBlob, Error> {
+    let lost = || Error::Store(cooper_store::Error::Lost(id));
+    let record = store.layer(id)?.ok_or_else(lost)?;
+    let maker = maker(compression);
+    // What came from outside is passed on as it came, whatever new layers are to be.
+    let known =
+        record.blobs.iter().find(|blob| blob.made_by.as_deref().is_none_or(|made_by| made_by == maker));
+    if let (Some(known), Some(diff_id)) = (known, record.diff_id)
+        && let Some(path) = store.blob_path(&known.digest)?
+    {
+        let descriptor = Descriptor::new(known.media_type.clone(), known.digest, known.size);
+        return Ok(layer_blob(&record, diff_id, descriptor, path));
+    }
+    let index = store.index(id)?.ok_or_else(lost)?;
+    let files = store.snapshot_dir(id)?.ok_or_else(lost)?;
+    let open = |error| Error::Io { action: "open", path: files.clone(), error };
+    let directory = Directory::open(&files).map_err(open)?;
+    let writing = |error| Error::Io { action: "write a blob to", path: store.root().to_owned(), error };
+    let mut compressor = Compressor::new(store.blob_writer()?, compression, None).map_err(writing)?;
+    write_tar(&index, &directory, &mut compressor, &TarOptions::default()).map_err(Error::Layer)?;
+    let (writer, info) = compressor.finish().map_err(writing)?;
+    writer.commit(Some(&info.digest))?;
+    if let Some(expected) = record.diff_id
+        && expected != info.diff_id
+    {
+        return Err(Error::Unsupported(format!(
+            "writing layer `{id}` again: it was pulled, and its own archive is gone from the store"
+        )));
+    }
+    let media_type = match compression {
+        Compression::None => media_type::OCI_LAYER,
+        Compression::Gzip { .. } => media_type::OCI_LAYER_GZIP,
+        Compression::Zstd { .. } => media_type::OCI_LAYER_ZSTD,
+    };
+    let blob = cooper_store::LayerBlob {
+        digest: info.digest,
+        size: info.size,
+        media_type: media_type.to_owned(),
+        made_by: Some(maker),
+    };
+    let meta = LayerMeta {
+        diff_id: Some(info.diff_id),
+        created: record.created,
+        blobs: vec![blob],
+        ..LayerMeta::default()
+    };
+    let record = store.put_layer(id, &meta)?;
+    let path = store.blob_path(&info.digest)?.ok_or_else(lost)?;
+    Ok(layer_blob(&record, info.diff_id, Descriptor::new(media_type, info.digest, info.size), path))
+}
+
+fn layer_blob(
+    record: &LayerRecord,
+    diff_id: cooper_layer::DiffId,
+    descriptor: Descriptor,
+    path: PathBuf,
+) -> LayerBlob {
+    let created = record.created;
+    let nanos = i128::from(created.seconds) * 1_000_000_000 + i128::from(created.nanos);
+    LayerBlob {
+        diff_id,
+        descriptor,
+        content: Content::Path(path),
+        created: Timestamp::from_unix_nanos(nanos).ok(),
+        created_by: String::new(),
+    }
+}
+
+/// Names the compressor and its level: equal names make equal bytes of equal layers.
+fn maker(compression: Compression) -> String {
+    // The compressors' versions are pinned in the workspace's manifest; a change there wants a new number here.
+    match compression {
+        Compression::None => "cooper 1 none".to_owned(),
+        Compression::Gzip { level } => format!("cooper 1 gzip {level}"),
+        Compression::Zstd { level } => format!("cooper 1 zstd {level}"),
+    }
+}

@@ -1,0 +1,242 @@
+//! One build from its description to what comes out.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use cooper_executor::{Cancel, Config, LocalExecutor, Runtime};
+use cooper_frontend::{Request, UnusedStage, Warning};
+use cooper_layer::Owners;
+use cooper_llb::{Graph, decode_definition};
+use cooper_oci::Platform;
+use cooper_progress::EventKind;
+use cooper_registry::{Auth, Client};
+use cooper_solver::{Node, Nonce};
+use cooper_source::{ImageName, Images};
+use cooper_store::Store;
+use tempfile::TempDir;
+
+use crate::answers::converted;
+use crate::drive::drive;
+use crate::error::{Error, FailedStep};
+use crate::events::{Events, Merge, Observer, RanStep, place};
+use crate::export::{Export, ExportPlatform, Exported};
+use crate::settings::Settings;
+use crate::sources::Sources;
+use crate::spaces::Spaces;
+use crate::spec::{JobSpec, NamedContext};
+use crate::work::{Shared, Work, edge, vertex_id};
+
+/// What all builds of a process share.
+pub struct Engine {
+    store: Store,
+    images: Images,
+    runtime: Runtime,
+    /// Bundles and the runtime's state; gone with the engine.
+    state: TempDir,
+}
+
+impl std::fmt::Debug for Engine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Engine").field("store", &self.store).finish_non_exhaustive()
+    }
+}
+
+/// What a build came to.
+#[derive(Debug, Clone)]
+pub struct Report {
+    /// What came out.
+    pub exported: Exported,
+    /// The steps that ran, by their start.
+    pub ran: Vec<RanStep>,
+    /// The steps that were merged.
+    pub merged: Vec<Merge>,
+    /// How many steps were found in the cache.
+    pub cached: usize,
+    /// Stages that the target does not need.
+    pub unused: Vec<UnusedStage>,
+    /// What the build checks found.
+    pub warnings: Vec<Warning>,
+    /// How long it took.
+    pub took: Duration,
+}
+
+impl Engine {
+    /// Opens the store and makes an engine on it.
+    ///
+    /// # Errors
+    ///
+    /// If the store cannot be opened, or the client of registries cannot be made.
+    pub fn open(settings: &Settings, auth: Arc<dyn Auth>) -> Result<Self, Error> {
+        let owners = if settings.single_id { Owners::Record } else { Owners::Set };
+        let options = cooper_store::Options { owners, ..cooper_store::Options::default() };
+        let store = Store::open_with(&settings.root, &options)?;
+        let client = Client::new(&settings.registries, auth).map_err(cooper_source::Error::from)?;
+        let images = Images::new(store.clone(), Arc::new(client));
+        let state = tempfile::Builder::new().prefix("cooper-").tempdir();
+        let state = state.map_err(|error| Error::Io {
+            action: "make a folder in",
+            path: std::env::temp_dir(),
+            error,
+        })?;
+        Ok(Self { store, images, runtime: settings.runtime.clone(), state })
+    }
+
+    /// Returns what looks images up.
+    pub fn images(&self) -> &Images {
+        &self.images
+    }
+
+    /// Runs a build to its end.
+    ///
+    /// # Errors
+    ///
+    /// The first thing that went wrong. Finished steps stay cached, nothing is left running, and no output is half
+    /// written.
+    pub async fn build(&self, spec: JobSpec, observer: Observer, cancel: &Cancel) -> Result<Report, Error> {
+        let start = Instant::now();
+        let events = Arc::new(Events::new(observer));
+        let (sources, request) = self.prepare(&spec).await?;
+        let sources = Arc::new(sources);
+        let built = tokio::select! {
+            built = converted(&request, &sources, &events) => built?,
+            () = cancel.cancelled() => return Err(Error::Cancelled),
+        };
+        for warning in &built.warnings {
+            events.warning(warning, &built.source);
+        }
+        let mut vertices = std::collections::HashMap::new();
+        let mut nodes = Vec::new();
+        let mut targets = Vec::new();
+        let mut platforms = Vec::new();
+        let nonce = crate::nonce();
+        for platform in &built.platforms {
+            let definition = decode_definition(&platform.definition).map_err(Error::Graph)?;
+            let graph = Graph::new(&definition).map_err(Error::Graph)?;
+            events.graph(&graph.vertices, &platform.steps);
+            let mut ids = Vec::new();
+            for vertex in graph.vertices {
+                let nonce = vertex.meta.ignore_cache.then_some(nonce);
+                let id = vertex_id(&vertex, nonce.as_ref());
+                let inputs = vertex.inputs.iter().filter_map(|input| edge(&ids, *input)).collect();
+                let is_source = matches!(vertex.op, cooper_llb::Op::Source(_));
+                nodes.push(Node {
+                    vertex: id,
+                    inputs,
+                    outputs: vertex.outputs,
+                    pin: is_source,
+                    // A source is what it is; only steps can be run again.
+                    nonce: nonce.filter(|_| !is_source).map(Nonce),
+                });
+                vertices.insert(id, Arc::new(vertex));
+                ids.push(id);
+            }
+            let target = graph.root.and_then(|root| edge(&ids, root)).map(|target| {
+                targets.push(target);
+                targets.len() - 1
+            });
+            platforms.push(ExportPlatform {
+                platform: platform.platform.clone(),
+                target,
+                image: platform.image.clone(),
+                base_image: platform.base_image.clone(),
+                epoch: platform.epoch,
+            });
+        }
+        let work = Arc::new(Work {
+            store: self.store.clone(),
+            executor: self.executor(false)?,
+            forced_executor: self.executor(true)?,
+            vertices,
+            results: Default::default(),
+            sources,
+            events: events.clone(),
+            export: Export { outputs: spec.outputs, names: spec.names, platforms },
+            pinned: Default::default(),
+            ran: Default::default(),
+        });
+        let exported = drive(Arc::new(Shared(work.clone())), nodes, targets, spec.jobs, cancel).await;
+        let exported = exported.map_err(|error| attributed(error, &work))?;
+        work.sources.save()?;
+        let store = self.store.clone();
+        tokio::task::spawn_blocking(move || store.sync()).await.map_err(|_| Error::Stalled)??;
+        let (ran, merged, cached) = events.summary();
+        let unused =
+            built.platforms.first().map(|platform| platform.unused_stages.clone()).unwrap_or_default();
+        Ok(Report { exported, ran, merged, cached, unused, warnings: built.warnings, took: start.elapsed() })
+    }
+
+    fn executor(&self, forced: bool) -> Result<LocalExecutor, Error> {
+        let config = Config {
+            runtime: self.runtime.clone(),
+            state: self.state.path().to_owned(),
+            allow_insecure: false,
+        };
+        let spaces = Spaces { store: self.store.clone(), forced };
+        LocalExecutor::new(config, Arc::new(spaces)).map_err(|error| Error::Environment(error.to_string()))
+    }
+
+    /// Translates the description into what the frontend and the sources are told.
+    async fn prepare(&self, spec: &JobSpec) -> Result<(Sources, Request), Error> {
+        let mut opts = spec.opts.clone();
+        let mut folders = BTreeMap::from([
+            ("context".to_owned(), spec.context.clone()),
+            ("dockerfile".to_owned(), spec.dockerfile.0.clone()),
+        ]);
+        let mut layouts = BTreeMap::new();
+        opts.insert("filename".to_owned(), spec.dockerfile.1.clone());
+        for (number, (name, context)) in spec.contexts.iter().enumerate() {
+            let value = match context {
+                NamedContext::Folder(path) => {
+                    folders.insert(name.clone(), path.clone());
+                    format!("local:{name}")
+                }
+                NamedContext::Image(reference) => format!("docker-image://{reference}"),
+                NamedContext::Layout(text) => {
+                    let image = ImageName::layout(text);
+                    let found = self.images.resolve(&image, &Platform::host()).await?;
+                    let ImageName::Layout { dir, reference } = image else { continue };
+                    // What a reference may not be called as; the digest says which image is meant.
+                    let store = format!("layout-{number}");
+                    layouts.insert(store.clone(), dir);
+                    let tag =
+                        if reference.is_empty() || reference.contains(':') { "latest" } else { &reference };
+                    format!("oci-layout://{store}:{tag}@{}", found.digest)
+                }
+            };
+            opts.insert(format!("context:{name}"), value);
+        }
+        let request =
+            Request { opts, worker_platforms: vec![Platform::host()], session: "cooper".to_owned() };
+        Ok((Sources::new(self.store.clone(), self.images.clone(), folders, layouts), request))
+    }
+}
+
+/// Says of a failed step where it stands.
+fn attributed(error: Error, work: &Work) -> Error {
+    let Error::Step { vertex, error } = error else { return error };
+    let Some(vertex) = work.vertices.get(&vertex) else { return Error::Step { vertex, error } };
+    let steps = work.events.steps(vertex.digest);
+    Error::FailedStep(Box::new(FailedStep {
+        vertex: vertex.digest,
+        name: vertex.name().unwrap_or_default().to_owned(),
+        places: steps.iter().map(place).collect(),
+        lines: steps.iter().map(|step| step.lines).collect(),
+        text: steps.first().map(|step| step.text.clone()).unwrap_or_default(),
+        stage: steps.first().map(|step| step.stage.clone()),
+        error,
+    }))
+}
+
+impl Events {
+    fn warning(&self, warning: &Warning, source: &cooper_frontend::SourceText) {
+        let lines = warning.lines.first().map_or((0, 0), |lines| (lines.start, lines.end));
+        self.send(EventKind::Warning(cooper_progress::Warning {
+            rule: warning.rule.to_owned(),
+            message: warning.message.clone(),
+            file: source.name.clone(),
+            lines,
+            url: warning.url.to_owned(),
+        }));
+    }
+}

@@ -1,0 +1,190 @@
+//! What a build reads from outside: folders and images, each looked up once.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use cooper_layer::LayerId;
+use cooper_llb::pb;
+use cooper_oci::{Digest, Hasher, Platform, Reference};
+use cooper_solver::ResultId;
+use cooper_source::{ImageName, Images};
+use cooper_store::Store;
+
+use crate::context::Folder;
+use crate::error::StepError;
+use crate::events::Events;
+use crate::results::{Results, fold};
+
+/// Sources of one build.
+pub(crate) struct Sources {
+    pub(crate) store: Store,
+    pub(crate) images: Images,
+    /// Folders by the name that local sources use.
+    pub(crate) folders: BTreeMap<String, PathBuf>,
+    /// OCI layouts by the name of the store that sources use.
+    pub(crate) layouts: BTreeMap<String, PathBuf>,
+    /// Makes keys of folders differ from build to build: what is in them is in the keys of their readers.
+    pub(crate) nonce: [u8; 32],
+    opened: Mutex<HashMap<(String, String), Arc<Folder>>>,
+}
+
+/// What a source was pinned to.
+#[derive(Debug, Clone)]
+pub(crate) enum Pinned {
+    Image(Arc<[LayerId]>),
+    Folder(Digest, Arc<Folder>),
+}
+
+impl Pinned {
+    /// Returns the key of the source's vertex.
+    pub(crate) fn key(&self) -> Digest {
+        match self {
+            Self::Image(layers) => {
+                let mut hash = Hasher::new();
+                hash.field(b"cooper key 1: image");
+                hash.field(fold(layers).as_bytes());
+                hash.finish()
+            }
+            Self::Folder(key, _) => *key,
+        }
+    }
+
+    /// Tells the results what the source stands for.
+    pub(crate) fn register(&self, results: &Results) -> ResultId {
+        match self {
+            Self::Image(layers) => results.layers(layers),
+            Self::Folder(key, folder) => {
+                let id = ResultId(*key.as_bytes());
+                results.folder(id, folder.clone());
+                id
+            }
+        }
+    }
+}
+
+impl Sources {
+    pub(crate) fn new(
+        store: Store,
+        images: Images,
+        folders: BTreeMap<String, PathBuf>,
+        layouts: BTreeMap<String, PathBuf>,
+    ) -> Self {
+        Self { store, images, folders, layouts, nonce: crate::nonce(), opened: Mutex::default() }
+    }
+
+    /// Finds out what a source is now.
+    pub(crate) async fn pin(
+        &self,
+        source: &pb::SourceOp,
+        platform: Option<&Platform>,
+        vertex: Digest,
+    ) -> Result<Pinned, StepError> {
+        let Some((scheme, name)) = source.identifier.split_once("://") else {
+            return Err(StepError::Unsupported(format!("source `{}`", source.identifier)));
+        };
+        match scheme {
+            "local" => {
+                let mut hash = Hasher::new();
+                hash.field(b"cooper key 1: folder");
+                hash.field(self.nonce);
+                hash.field(vertex.as_bytes());
+                Ok(Pinned::Folder(hash.finish(), self.folder(name, &source.attrs)?))
+            }
+            "docker-image" | "oci-layout" => {
+                let store = source.attrs.get("oci.store").map(String::as_str);
+                let name = self.image_name(name, (scheme == "oci-layout").then_some(store))?;
+                let platform = platform.cloned().unwrap_or_else(Platform::host);
+                let image = self.images.resolve(&name, &platform).await?;
+                let layers = self.images.register(&image).await?;
+                Ok(Pinned::Image(layers.into()))
+            }
+            "git" => Err(StepError::Unsupported(format!("the git source `{name}`"))),
+            "http" | "https" => Err(StepError::Unsupported(format!("the URL `{}`", source.identifier))),
+            _ => Err(StepError::Unsupported(format!("source `{}`", source.identifier))),
+        }
+    }
+
+    /// Reads a name of an image as it stands in LLB. `layout` says that it lies in an OCI layout, and in which.
+    pub(crate) fn image_name(
+        &self,
+        name: &str,
+        layout: Option<Option<&str>>,
+    ) -> Result<ImageName, StepError> {
+        let bad = || StepError::Unsupported(format!("the image name `{name}`"));
+        let Some(store) = layout else {
+            let reference: Reference = Reference::parse_normalized(name).map_err(|_| bad())?;
+            return Ok(ImageName::Registry(reference));
+        };
+        // `STORE:TAG@DIGEST`; the digest is what counts.
+        let (front, digest) =
+            name.split_once('@').map_or((name, None), |(front, digest)| (front, Some(digest)));
+        let (own, tag) = front.rsplit_once(':').map_or((front, ""), |(own, tag)| (own, tag));
+        let dir = self.layouts.get(store.unwrap_or(own)).or_else(|| self.layouts.get(own)).ok_or_else(bad)?;
+        Ok(ImageName::Layout { dir: dir.clone(), reference: digest.unwrap_or(tag).to_owned() })
+    }
+
+    /// Opens a folder as its local source says, once for equal rules.
+    fn folder(&self, name: &str, attrs: &BTreeMap<String, String>) -> Result<Arc<Folder>, StepError> {
+        let rules = attrs.get("local.excludepatterns").cloned().unwrap_or_default();
+        let id = (name.to_owned(), rules);
+        if let Some(known) = self.opened.lock().unwrap_or_else(PoisonError::into_inner).get(&id) {
+            return Ok(known.clone());
+        }
+        let path = self.folders.get(name).ok_or_else(|| {
+            StepError::Unsupported(format!("the local source `{name}`, which nobody offers,"))
+        })?;
+        let exclude: Vec<String> = if id.1.is_empty() {
+            Vec::new()
+        } else {
+            serde_json::from_str(&id.1).map_err(|error| StepError::Pattern(error.to_string()))?
+        };
+        let folder = Arc::new(Folder::open(path, &exclude, &self.store)?);
+        self.opened.lock().unwrap_or_else(PoisonError::into_inner).insert(id, folder.clone());
+        Ok(folder)
+    }
+
+    /// Brings the files of all layers into the store, side by side. Returns whether that was possible: a layer that some
+    /// step made and that is gone cannot be fetched, only made again.
+    pub(crate) async fn materialise(
+        &self,
+        events: &Arc<Events>,
+        vertex: Digest,
+        layers: &[LayerId],
+    ) -> Result<bool, StepError> {
+        let present = self.store.presence(layers)?;
+        let mut pulls = tokio::task::JoinSet::new();
+        for (layer, place) in layers.iter().copied().zip(present) {
+            if place.snapshot {
+                continue;
+            }
+            if !place.is_anywhere() {
+                return Ok(false);
+            }
+            let (images, events) = (self.images.clone(), events.clone());
+            pulls.spawn(async move {
+                let name = format!("extracting {layer}");
+                let progress = events.clone();
+                let id = name.clone();
+                images
+                    .pull(layer, move |current, total| {
+                        progress.status(vertex, &id, current, Some(total), false)
+                    })
+                    .await
+                    .map(|()| events.status(vertex, &name, 1, Some(1), true))
+            });
+        }
+        while let Some(pulled) = pulls.join_next().await {
+            pulled.map_err(|_| StepError::Panicked)??;
+        }
+        Ok(true)
+    }
+
+    /// Keeps what was learnt of folders for later builds.
+    pub(crate) fn save(&self) -> Result<(), cooper_store::Error> {
+        for folder in self.opened.lock().unwrap_or_else(PoisonError::into_inner).values() {
+            folder.save(&self.store)?;
+        }
+        Ok(())
+    }
+}

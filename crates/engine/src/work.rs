@@ -1,0 +1,320 @@
+//! One build as the solver's worker: pins, keys, records, runs.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use cooper_executor::LocalExecutor;
+use cooper_layer::{Index, LayerId, Merged, Timestamp};
+use cooper_llb::{Edge, Op, Vertex};
+use cooper_oci::{Digest, Hasher};
+use cooper_solver::{Failure, Kept, Key, Note, Out, Pin, Ran, ResultId, Unkeyed, VertexId};
+use cooper_store::{OutputRecord, Publish, Record, Store};
+
+use crate::context::{Folder, never, patterns};
+use crate::drive::{Fault, Run, Unfinished, Worker};
+use crate::error::StepError;
+use crate::events::Events;
+use crate::export::{Export, Exported};
+use crate::key::{self, Inputs, Patterns};
+use crate::results::{Results, Root};
+use crate::select::{self, Selector};
+use crate::sources::{Pinned, Sources};
+
+/// Everything that the steps of one build share.
+pub(crate) struct Work {
+    pub(crate) store: Store,
+    pub(crate) executor: LocalExecutor,
+    /// Runs steps whose results are never taken for earlier ones.
+    pub(crate) forced_executor: LocalExecutor,
+    pub(crate) vertices: HashMap<VertexId, Arc<Vertex>>,
+    pub(crate) results: Results,
+    pub(crate) sources: Arc<Sources>,
+    pub(crate) events: Arc<Events>,
+    pub(crate) export: Export,
+    /// What sources were pinned to.
+    pub(crate) pinned: Mutex<HashMap<VertexId, Pinned>>,
+    /// When steps that ran ended, and how long they took; taken when they are kept.
+    pub(crate) ran: Mutex<HashMap<Key, (Timestamp, Duration)>>,
+}
+
+impl Work {
+    fn vertex(&self, id: VertexId) -> Result<Arc<Vertex>, StepError> {
+        self.vertices.get(&id).cloned().ok_or(StepError::Panicked)
+    }
+
+    fn roots(&self, inputs: &[ResultId]) -> Result<Vec<Root>, StepError> {
+        inputs.iter().map(|id| self.results.get(*id).ok_or(StepError::Panicked)).collect()
+    }
+
+    /// Makes sure that the files of all layers of the inputs are here; returns an input for which that cannot be.
+    async fn materialise(&self, vertex: Digest, inputs: &[ResultId]) -> Result<Option<ResultId>, StepError> {
+        for id in inputs {
+            if let Some(Root::Layers(layers)) = self.results.get(*id)
+                && !self.sources.materialise(&self.events, vertex, &layers).await?
+            {
+                return Ok(Some(*id));
+            }
+        }
+        Ok(None)
+    }
+
+    fn pinned(&self, vertex: VertexId) -> Option<Pinned> {
+        self.pinned.lock().unwrap_or_else(PoisonError::into_inner).get(&vertex).cloned()
+    }
+
+    fn outs(&self, record: &Record) -> Vec<Out> {
+        record.outputs.iter().map(|output| Out { result: self.results.layers(&output.layers) }).collect()
+    }
+
+    async fn key_of(self: &Arc<Self>, id: VertexId, inputs: Vec<ResultId>) -> Result<Key, Unkeyed<Fault>> {
+        if let Some(pinned) = self.pinned(id) {
+            return Ok(Key(*pinned.key().as_bytes()));
+        }
+        let vertex = self.vertex(id).map_err(unkeyed)?;
+        // What a key reads of results comes from their indexes; those of a layer that was never here need its bytes.
+        if let Some(lost) = self.index(&vertex, &inputs).await.map_err(unkeyed)? {
+            return Err(Unkeyed::Missing(lost));
+        }
+        let work = self.clone();
+        let compute = move || {
+            let roots = work.roots(&inputs)?;
+            let reading = Reading { work: &work, vertex: &vertex, inputs: &inputs, roots: &roots };
+            key::key(&*vertex, &reading)
+        };
+        let key = tokio::task::spawn_blocking(compute).await.map_err(|_| StepError::Panicked).flatten();
+        Ok(Key(*key.map_err(unkeyed)?.as_bytes()))
+    }
+
+    /// Fetches the layers whose entries a key is made of, where nobody has read them yet.
+    async fn index(&self, vertex: &Vertex, inputs: &[ResultId]) -> Result<Option<ResultId>, StepError> {
+        for place in key::selecting(vertex) {
+            // An edge of the graph is an input of the solver at the same place.
+            let Some(id) = inputs.get(place) else { continue };
+            let Some(Root::Layers(layers)) = self.results.get(*id) else { continue };
+            let known = layers.iter().all(|layer| matches!(self.store.index(*layer), Ok(Some(_))));
+            if !known && !self.sources.materialise(&self.events, vertex.digest, &layers).await? {
+                return Ok(Some(*id));
+            }
+        }
+        Ok(None)
+    }
+
+    async fn run_now(self: &Arc<Self>, run: &Run) -> Result<Ran<Fault>, StepError> {
+        let vertex = self.vertex(run.vertex)?;
+        self.events.started(vertex.digest);
+        if let Some(pinned) = self.pinned(run.vertex) {
+            // A source that is asked for again because its bytes were lost.
+            let out = Out { result: pinned.register(&self.results) };
+            return Ok(match self.materialise(vertex.digest, &[out.result]).await? {
+                None => Ran::Done(vec![out]),
+                Some(_) => Ran::Failed(Failure { error: Arc::new(StepError::SourceLost), adoptable: true }),
+            });
+        }
+        if let Some(lost) = self.materialise(vertex.digest, &run.inputs).await? {
+            return Ok(Ran::Missing(lost));
+        }
+        let roots = self.roots(&run.inputs)?;
+        let folders: Vec<Arc<Folder>> = roots
+            .iter()
+            .filter_map(|root| match root {
+                Root::Folder(folder) => Some(folder.clone()),
+                Root::Layers(_) => None,
+            })
+            .collect();
+        let key = Digest::from_bytes(run.key.0);
+        let start = Instant::now();
+        let made = match self.run_vertex(&vertex, key, run.forced, roots, &run.cancel).await {
+            Err(StepError::Store(cooper_store::Error::Lost(layer))) => {
+                // Gone between the look and the use.
+                let lost = run.inputs.iter().copied().find(|id| {
+                    matches!(self.results.get(*id), Some(Root::Layers(layers)) if layers.contains(&layer))
+                });
+                return lost.map(Ran::Missing).ok_or(StepError::Store(cooper_store::Error::Lost(layer)));
+            }
+            made => made?,
+        };
+        if !folders.is_empty() {
+            // What was copied must be what the key was made of, or it would be found under it for ever.
+            folders.iter().for_each(|folder| folder.refresh());
+            match self.key_of(run.vertex, run.inputs.clone()).await {
+                Ok(again) if again == run.key => {}
+                Ok(_) => return Ok(Ran::KeyStale),
+                Err(Unkeyed::Missing(lost)) => return Ok(Ran::Missing(lost)),
+                Err(Unkeyed::Failed(failure)) => return Ok(Ran::Failed(failure)),
+            }
+        }
+        let ended = (std::time::SystemTime::now().into(), start.elapsed());
+        self.ran.lock().unwrap_or_else(PoisonError::into_inner).insert(run.key, ended);
+        Ok(Ran::Done(made.iter().map(|layers| Out { result: self.results.layers(layers) }).collect()))
+    }
+
+    fn keep_now(&self, key: Key, forced: bool, outs: &[Out]) -> Result<Kept, StepError> {
+        let (created, cost) = self
+            .ran
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(&key)
+            .unwrap_or_else(|| (std::time::SystemTime::now().into(), Duration::ZERO));
+        let mut outputs = Vec::new();
+        for out in outs {
+            let Some(Root::Layers(layers)) = self.results.get(out.result) else {
+                return Err(StepError::Panicked);
+            };
+            outputs.push(OutputRecord { result: Digest::from_bytes(out.result.0), layers: layers.to_vec() });
+        }
+        let record = Record {
+            key: Digest::from_bytes(key.0),
+            outputs,
+            created,
+            cost,
+            recipe: None,
+            meta: serde_json::Value::Null,
+        };
+        // A winner whose bytes are gone is no winner: what was just made takes its place.
+        let rule = if forced { Publish::Replace } else { Publish::FirstWithBytes };
+        let published = self.store.publish(&record, rule)?;
+        Ok(Kept { outs: self.outs(&published.record), adopted: !published.won })
+    }
+}
+
+fn unkeyed(error: StepError) -> Unkeyed<Fault> {
+    Unkeyed::Failed(failure(error))
+}
+
+/// Says whether a failure would have happened to anybody.
+fn failure(error: StepError) -> Failure<Fault> {
+    let adoptable = error.is_reproducible();
+    Failure { error: Arc::new(error), adoptable }
+}
+
+/// The inputs of a vertex as its key reads them.
+struct Reading<'a> {
+    work: &'a Work,
+    vertex: &'a Vertex,
+    inputs: &'a [ResultId],
+    roots: &'a [Root],
+}
+
+impl Inputs for Reading<'_> {
+    type Error = StepError;
+
+    fn whole(&self, input: usize) -> Result<Digest, StepError> {
+        match self.roots.get(input) {
+            Some(Root::Folder(folder)) => folder.whole_digest(),
+            _ => self.inputs.get(input).map(|id| Digest::from_bytes(id.0)).ok_or(StepError::Panicked),
+        }
+    }
+
+    fn selected(
+        &self,
+        input: usize,
+        selector: &Selector,
+        wanted: &Patterns<'_>,
+    ) -> Result<Digest, StepError> {
+        let filter = patterns(wanted.include, wanted.exclude)?;
+        match self.roots.get(input) {
+            Some(Root::Folder(folder)) => folder.digest(selector, filter.as_ref()),
+            Some(Root::Layers(layers)) => {
+                let indexes: Vec<Arc<Index>> = self.work.store.indexes(layers)?;
+                let indexes: Vec<&Index> = indexes.iter().map(|index| &**index).collect();
+                Ok(never(select::digest(&Merged::new(&indexes), selector, filter.as_ref())))
+            }
+            None => Err(StepError::Unsupported(format!("input {input} of `{}`", self.vertex.digest))),
+        }
+    }
+}
+
+/// A worker that can be handed to tasks.
+#[derive(Clone)]
+pub(crate) struct Shared(pub(crate) Arc<Work>);
+
+impl Worker for Shared {
+    type Finished = Exported;
+
+    async fn pin(&self, vertex: VertexId) -> Result<Pin, Failure<Fault>> {
+        let work = &self.0;
+        let pinned = async {
+            let vertex = work.vertex(vertex)?;
+            let Op::Source(source) = &vertex.op else { return Err(StepError::Panicked) };
+            work.sources.pin(source, vertex.platform.as_ref(), vertex.digest).await
+        };
+        let pinned = pinned.await.map_err(failure)?;
+        let pin = Pin(*pinned.key().as_bytes());
+        work.pinned.lock().unwrap_or_else(PoisonError::into_inner).insert(vertex, pinned);
+        Ok(pin)
+    }
+
+    async fn key(
+        &self,
+        vertex: VertexId,
+        _: Option<Pin>,
+        inputs: Vec<ResultId>,
+    ) -> Result<Key, Unkeyed<Fault>> {
+        self.0.key_of(vertex, inputs).await
+    }
+
+    async fn find(&self, vertex: VertexId, key: Key, need_bytes: bool) -> Option<Vec<Out>> {
+        let work = &self.0;
+        if let Some(pinned) = work.pinned(vertex) {
+            // A source is known once it is pinned; its bytes are fetched when somebody needs them.
+            return (!need_bytes).then(|| vec![Out { result: pinned.register(&work.results) }]);
+        }
+        let shared = work.clone();
+        let look = move || {
+            let found = shared.store.bind(&[Digest::from_bytes(key.0)]).ok()?;
+            let record = found.into_iter().next()??;
+            let layers: Vec<LayerId> =
+                record.outputs.iter().flat_map(|output| output.layers.clone()).collect();
+            let present = shared.store.presence(&layers).ok()?;
+            // A layer that nobody has and nobody can fetch makes the record worth nothing, now and later.
+            let usable =
+                present.iter().all(|place| if need_bytes { place.is_local() } else { place.is_anywhere() });
+            usable.then(|| shared.outs(&record))
+        };
+        // A store that cannot be read is a miss here; writing to it will say what is wrong.
+        tokio::task::spawn_blocking(look).await.ok().flatten()
+    }
+
+    async fn run(&self, run: Run) -> Ran<Fault> {
+        match self.0.run_now(&run).await {
+            Ok(ran) => ran,
+            Err(error) => Ran::Failed(failure(error)),
+        }
+    }
+
+    async fn keep(
+        &self,
+        _: VertexId,
+        key: Key,
+        forced: bool,
+        outs: Vec<Out>,
+    ) -> Result<Kept, Failure<Fault>> {
+        let work = self.0.clone();
+        let keep = move || work.keep_now(key, forced, &outs);
+        tokio::task::spawn_blocking(keep).await.map_err(|_| StepError::Panicked).flatten().map_err(failure)
+    }
+
+    async fn finish(&self, results: Vec<ResultId>) -> Result<Exported, Unfinished> {
+        self.0.export.run(&self.0, results).await
+    }
+
+    fn note(&self, note: &Note<Fault>) {
+        let digest = |id: &VertexId| self.0.vertices.get(id).map(|vertex| vertex.digest);
+        self.0.events.note(note, digest);
+    }
+}
+
+/// Names a vertex for the solver: by its LLB digest, and apart from others where it ignores the cache.
+pub(crate) fn vertex_id(vertex: &Vertex, nonce: Option<&[u8; 32]>) -> VertexId {
+    let mut hash = Hasher::new();
+    hash.field(b"cooper vertex 1");
+    hash.field(vertex.digest.as_bytes());
+    hash.field(nonce.map_or(&[][..], |nonce| nonce));
+    VertexId(*hash.finish().as_bytes())
+}
+
+/// Translates an edge of a graph.
+pub(crate) fn edge(ids: &[VertexId], edge: Edge) -> Option<cooper_solver::Edge> {
+    ids.get(edge.vertex).map(|vertex| cooper_solver::Edge { vertex: *vertex, output: edge.output })
+}
