@@ -149,13 +149,10 @@ pub(crate) enum Debug {
         #[arg(long)]
         json: bool,
     },
-    /// Converts a Dockerfile and prints its LLB.
+    /// Converts a Dockerfile and prints its LLB: JSON, one vertex a line, as `buildctl debug dump-llb` prints it.
     DumpLlb {
         /// The Dockerfile.
         file: PathBuf,
-        /// JSON, one vertex a line, as `buildctl debug dump-llb` prints it.
-        #[arg(long, conflicts_with = "dot")]
-        json: bool,
         /// Graphviz's language.
         #[arg(long)]
         dot: bool,

@@ -1,3 +1,52 @@
 //! cooper: builds container images without a daemon.
+//!
+//! What it holds: the command line (`args.rs`), what a build's flags mean (`build.rs`), how progress and the summary look
+//! (`show.rs`), and the one shape of every error with its exit code (`report.rs`). It leaves everything else to the
+//! engine.
+//!
+//! The process enters its namespaces first, before any thread exists; after that root and rootless are the same.
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "the command line is what prints")]
 
-fn main() {}
+mod args;
+mod build;
+mod debug;
+mod output;
+mod paths;
+mod report;
+mod resolve;
+mod show;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+fn main() -> ExitCode {
+    let cli = match args::Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version go to standard output and are no failure; clap knows.
+            let _ = error.print();
+            return ExitCode::from(if error.use_stderr() { report::USAGE } else { 0 });
+        }
+    };
+    let result = match &cli.command {
+        args::Command::Build(build) => build::run(cli.root.as_deref(), build),
+        args::Command::Debug(args::Debug::Resolve { image, json }) => {
+            resolve::run(cli.root.as_deref(), image, *json)
+        }
+        args::Command::Debug(args::Debug::DumpLlb { file, dot }) => {
+            debug::dump_llb(file, *dot).map(|text| print!("{text}"))
+        }
+        args::Command::Debug(args::Debug::Conformance { cases, root, out }) => {
+            debug::conformance(cases, root, out)
+        }
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let report = report::Report::of(&error);
+            eprint!("{report}");
+            ExitCode::from(report.code)
+        }
+    }
+}

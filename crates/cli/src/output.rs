@@ -35,8 +35,13 @@ pub(crate) enum Compression {
 impl Output {
     /// Reads the words; a bare path is a folder and `-` an archive on standard output, as in docker.
     pub(crate) fn parse(spec: &str) -> Result<Self> {
-        let mut output =
-            Self { kind: Kind::Local, dest: None, compression: Compression::default(), level: None, tar: true };
+        let mut output = Self {
+            kind: Kind::Local,
+            dest: None,
+            compression: Compression::default(),
+            level: None,
+            tar: true,
+        };
         if spec == "-" {
             return Ok(Self { kind: Kind::Tar, ..output });
         }
@@ -70,7 +75,9 @@ impl Output {
                     };
                 }
                 "compression-level" => {
-                    let Ok(level) = value.parse() else { bail!("compression-level `{value}` is not a number") };
+                    let Ok(level) = value.parse() else {
+                        bail!("compression-level `{value}` is not a number")
+                    };
                     output.level = Some(level);
                 }
                 "tar" => {
@@ -80,7 +87,9 @@ impl Output {
                         _ => bail!("tar=`{value}` is neither true nor false"),
                     };
                 }
-                other => bail!("output key `{other}` is not there yet (type, dest, compression, compression-level, tar)"),
+                other => bail!(
+                    "output key `{other}` is not there yet (type, dest, compression, compression-level, tar)"
+                ),
             }
         }
         let Some(kind) = kind else { bail!("output `{spec}` has no type=") };

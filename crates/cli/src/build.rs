@@ -1,0 +1,271 @@
+//! `cooper build`: from flags to a build, and what is said at its end.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use anyhow::{Context as _, Result};
+use cooper_engine::{
+    Cancel, Compression, Dest, Engine, Error, JobSpec, Known, NamedContext, Output, Runtime, Settings,
+    registries,
+};
+use cooper_executor::namespace::{self, Mode};
+use tokio::runtime::Runtime as Tokio;
+
+use crate::args::{Build, Network, Progress};
+use crate::output::{self, Kind};
+use crate::paths;
+use crate::report::{FailedBuild, Usage};
+use crate::show::{self, Show};
+
+/// Enters the namespaces and opens the engine. Must be called before any thread is started.
+pub(crate) fn engine(root: Option<&Path>, runtime: Option<&str>) -> Result<(Engine, Tokio)> {
+    let root = paths::store(root)?;
+    let config = paths::config();
+    let mode = namespace::enter()?;
+    let tokio = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let settings = Settings {
+        root,
+        single_id: mode == Mode::SingleId,
+        runtime: runtime.map_or(Runtime::Search, |program| Runtime::Program(program.into())),
+        registries: registries(&config).map_err(plain)?,
+    };
+    // The client of registries wants a runtime around it when it is made.
+    let engine =
+        tokio.block_on(async { Engine::open(&settings, Arc::new(Known::anonymous())) }).map_err(plain)?;
+    Ok((engine, tokio))
+}
+
+fn plain(error: Error) -> anyhow::Error {
+    FailedBuild { error, source: None, log: (Vec::new(), 0) }.into()
+}
+
+/// Runs the build.
+pub(crate) fn run(root: Option<&Path>, args: &Build) -> Result<()> {
+    let spec = spec(args)?;
+    let dockerfile = spec.dockerfile.0.join(&spec.dockerfile.1);
+    let name = spec.dockerfile.1.clone();
+    let to_stdout = spec
+        .outputs
+        .iter()
+        .any(|output| matches!(output, Output::Oci { dest: Dest::Stdout, .. } | Output::Tar(Dest::Stdout)));
+    let (engine, tokio) = engine(root, args.runtime.as_deref())?;
+    let show = Arc::new(Mutex::new(Show::new(if args.quiet { Progress::Quiet } else { args.progress })));
+    let cancel = Cancel::new();
+    let observer = {
+        let show = show.clone();
+        Box::new(move |event| show.lock().unwrap_or_else(PoisonError::into_inner).event(&event))
+    };
+    let result = tokio.block_on(async {
+        tokio::spawn(interrupted(cancel.clone()));
+        engine.build(spec, observer, &cancel).await
+    });
+    let mut show = show.lock().unwrap_or_else(PoisonError::into_inner);
+    show.finish();
+    let report = match result {
+        Ok(report) => report,
+        Err(error) => {
+            let source = std::fs::read_to_string(&dockerfile).ok().map(|text| (name, text));
+            let log = match &error {
+                Error::FailedStep(step) => show.last_lines(step.vertex),
+                _ => (Vec::new(), 0),
+            };
+            return Err(FailedBuild { error, source, log }.into());
+        }
+    };
+    if let Some(response) = &report.exported.response {
+        if let Some(file) = &args.iidfile {
+            write(file, response.image_id().to_string().as_bytes())?;
+        }
+        if let Some(file) = &args.metadata_file {
+            let mut text = serde_json::to_vec_pretty(&response.metadata()?)?;
+            text.push(b'\n');
+            write(file, &text)?;
+        }
+    } else if args.iidfile.is_some() || args.metadata_file.is_some() {
+        return Err(Usage(
+            "--iidfile and --metadata-file need an output with an image (-o type=oci,...)".into(),
+        )
+        .into());
+    }
+    if args.quiet {
+        if let Some(response) = &report.exported.response
+            && !to_stdout
+        {
+            println!("{}", response.image_id());
+        }
+    } else if args.progress != Progress::Quiet {
+        eprint!("{}", show::summary(&report));
+    }
+    Ok(())
+}
+
+/// Cancels on the first signal that asks to end; the second one ends the process at once.
+async fn interrupted(cancel: Cancel) {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (Ok(mut interrupt), Ok(mut terminate), Ok(mut hangup)) =
+        (signal(SignalKind::interrupt()), signal(SignalKind::terminate()), signal(SignalKind::hangup()))
+    else {
+        return;
+    };
+    for _ in 0..2 {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+            _ = hangup.recv() => {}
+        }
+        if cancel.is_cancelled() {
+            std::process::exit(130);
+        }
+        cancel.cancel();
+    }
+}
+
+/// Writes a small file beside its place and renames it.
+fn write(path: &Path, bytes: &[u8]) -> Result<()> {
+    let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let inner = || -> std::io::Result<()> {
+        let mut beside = path.as_os_str().to_owned();
+        beside.push(format!(".{}", std::process::id()));
+        let beside = PathBuf::from(beside);
+        std::fs::write(&beside, bytes)?;
+        std::fs::rename(&beside, path).inspect_err(|_| {
+            let _ = std::fs::remove_file(&beside);
+        })
+    };
+    inner().with_context(|| format!("cannot write `{}` in `{}`", path.display(), dir.display()))
+}
+
+fn usage(text: String) -> anyhow::Error {
+    Usage(text).into()
+}
+
+/// Says in the engine's terms what the flags ask for.
+fn spec(args: &Build) -> Result<JobSpec> {
+    let context = args.context.clone();
+    let opened = std::fs::metadata(&context);
+    if !opened.with_context(|| format!("cannot open the context `{}`", context.display()))?.is_dir() {
+        return Err(usage(format!("the context `{}` is no folder", context.display())));
+    }
+    let dockerfile = match &args.file {
+        None => (context.clone(), "Dockerfile".to_owned()),
+        Some(file) => {
+            let name = file.file_name().and_then(|name| name.to_str());
+            let name = name.ok_or_else(|| usage(format!("`{}` names no file", file.display())))?;
+            let dir = file.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+            (dir.to_owned(), name.to_owned())
+        }
+    };
+    let mut opts = BTreeMap::new();
+    if let Some(target) = &args.target {
+        opts.insert("target".to_owned(), target.clone());
+    }
+    if !args.platforms.is_empty() {
+        opts.insert("platform".to_owned(), args.platforms.join(","));
+    }
+    for given in &args.build_args {
+        // As docker does: a name alone takes the value of the environment, and is not set if that has none.
+        let (name, value) = match given.split_once('=') {
+            Some((name, value)) => (name, Some(value.to_owned())),
+            None => (given.as_str(), std::env::var(given).ok()),
+        };
+        if let Some(value) = value {
+            opts.insert(format!("build-arg:{name}"), value);
+        }
+    }
+    for label in &args.labels {
+        let (key, value) = label.split_once('=').unwrap_or((label, ""));
+        opts.insert(format!("label:{key}"), value.to_owned());
+    }
+    if !args.add_hosts.is_empty() {
+        let hosts: Result<Vec<String>> = args
+            .add_hosts
+            .iter()
+            .map(|line| {
+                let split = line.split_once('=').or_else(|| line.split_once(':'));
+                let (host, ip) = split.ok_or_else(|| usage(format!("--add-host `{line}` is not HOST:IP")))?;
+                Ok(format!("{host}={ip}"))
+            })
+            .collect();
+        opts.insert("add-hosts".to_owned(), hosts?.join(","));
+    }
+    match args.network {
+        Network::Default => {}
+        Network::Host => drop(opts.insert("force-network-mode".to_owned(), "host".to_owned())),
+        Network::None => drop(opts.insert("force-network-mode".to_owned(), "none".to_owned())),
+    }
+    if args.no_cache {
+        opts.insert("no-cache".to_owned(), String::new());
+    } else if !args.no_cache_filter.is_empty() {
+        opts.insert("no-cache".to_owned(), args.no_cache_filter.join(","));
+    }
+    if args.pull {
+        opts.insert("image-resolve-mode".to_owned(), "pull".to_owned());
+    }
+    let contexts = args.build_contexts.iter().map(|text| named_context(text)).collect::<Result<_>>()?;
+    let outputs = args.outputs.iter().map(|spec| output(spec)).collect::<Result<_>>()?;
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    Ok(JobSpec {
+        context,
+        dockerfile,
+        opts,
+        contexts,
+        jobs: args.jobs.map_or(2 * processors, |jobs| jobs as usize),
+        names: args.tags.clone(),
+        outputs,
+    })
+}
+
+fn named_context(text: &str) -> Result<(String, NamedContext)> {
+    let Some((name, source)) =
+        text.split_once('=').filter(|(name, source)| !name.is_empty() && !source.is_empty())
+    else {
+        return Err(usage(format!("--build-context `{text}` is not NAME=SOURCE")));
+    };
+    let context = match source.split_once("://") {
+        Some(("docker-image", image)) => NamedContext::Image(image.to_owned()),
+        Some(("oci-layout", layout)) => {
+            // A relative folder is relative to where the command runs, whatever the process does later.
+            NamedContext::Layout(std::path::absolute(layout)?.to_string_lossy().into_owned())
+        }
+        Some((scheme @ ("git" | "http" | "https"), _)) => {
+            return Err(usage(format!("--build-context `{name}`: {scheme} sources are not there yet")));
+        }
+        Some((scheme, _)) => {
+            return Err(usage(format!("--build-context `{name}`: there is no source `{scheme}://`")));
+        }
+        None => {
+            if !Path::new(source).is_dir() {
+                return Err(usage(format!("--build-context `{name}`: `{source}` is no folder")));
+            }
+            NamedContext::Folder(source.into())
+        }
+    };
+    Ok((name.to_owned(), context))
+}
+
+fn output(spec: &str) -> Result<Output> {
+    let parsed = output::Output::parse(spec).map_err(|error| usage(error.to_string()))?;
+    let file = |dest: Option<PathBuf>| dest.map_or(Dest::Stdout, Dest::File);
+    let level = |default: i32| parsed.level.unwrap_or(default);
+    Ok(match parsed.kind {
+        Kind::Oci => Output::Oci {
+            compression: match parsed.compression {
+                output::Compression::Gzip => {
+                    Compression::Gzip { level: u32::try_from(level(6)).unwrap_or(1) }
+                }
+                output::Compression::Zstd => Compression::Zstd { level: level(3) },
+                output::Compression::Uncompressed => Compression::None,
+            },
+            dest: match (parsed.dest, parsed.tar) {
+                (Some(folder), false) => Dest::Folder(folder),
+                (dest, _) => file(dest),
+            },
+        },
+        Kind::Local => match parsed.dest {
+            Some(folder) => Output::Local(folder),
+            None => return Err(usage("output type=local needs dest=FOLDER".into())),
+        },
+        Kind::Tar => Output::Tar(file(parsed.dest)),
+    })
+}

@@ -1,0 +1,277 @@
+//! The one shape of every error: what failed on what, where, why, what to do; and its exit code.
+
+use std::fmt;
+
+use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
+use cooper_engine::{Error, FailedStep, StepError};
+
+/// Exit code for wrong usage.
+pub(crate) const USAGE: u8 = 2;
+const FAILED: u8 = 1;
+/// The environment is at fault: a runtime, the disk, the network.
+const ENVIRONMENT: u8 = 3;
+const INTERRUPTED: u8 = 130;
+
+/// An error as a person sees it.
+#[derive(Debug)]
+pub(crate) struct Report {
+    text: String,
+    /// The exit code of the process.
+    pub(crate) code: u8,
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+/// A flag or its value is wrong.
+#[derive(Debug)]
+pub(crate) struct Usage(pub(crate) String);
+
+impl fmt::Display for Usage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Usage {}
+
+/// A step failed, with what is known only after the build: its Dockerfile and its log.
+#[derive(Debug)]
+pub(crate) struct FailedBuild {
+    pub(crate) error: Error,
+    /// Name and text of the Dockerfile.
+    pub(crate) source: Option<(String, String)>,
+    /// The last lines that the step printed, and how many there were.
+    pub(crate) log: (Vec<String>, usize),
+}
+
+impl fmt::Display for FailedBuild {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.error.fmt(f)
+    }
+}
+
+impl std::error::Error for FailedBuild {}
+
+/// A place in a text, and what is said there.
+struct Place<'a> {
+    file: &'a str,
+    text: &'a str,
+    lines: (u32, u32),
+    note: String,
+}
+
+impl Report {
+    /// Decides how an error looks and which exit code it has.
+    pub(crate) fn of(error: &anyhow::Error) -> Self {
+        if let Some(failed) = error.downcast_ref::<FailedBuild>() {
+            return Self::of_build(failed);
+        }
+        let code = if error.is::<Usage>() { USAGE } else { FAILED };
+        let mut causes = error.chain().map(ToString::to_string);
+        let title = causes.next().unwrap_or_default();
+        Self { text: message(&title, None, &causes.collect::<Vec<_>>(), None), code }
+    }
+
+    fn of_build(failed: &FailedBuild) -> Self {
+        match &failed.error {
+            Error::Frontend(error) => {
+                let owned;
+                let place = match (&error.source, error.lines.first()) {
+                    (Some(source), Some(lines)) => {
+                        owned = String::from_utf8_lossy(&source.text).into_owned();
+                        let lines = (lines.start, lines.end);
+                        Some(Place { file: &source.name, text: &owned, lines, note: String::new() })
+                    }
+                    _ => None,
+                };
+                let help = error.suggestion.as_ref().map(|name| format!("did you mean `{name}`?"));
+                Self { text: message(&error.message, place, &[], help), code: FAILED }
+            }
+            Error::FailedStep(step) => Self::of_step(step, failed),
+            Error::Cancelled => {
+                Self { text: message("the build was interrupted", None, &[], None), code: INTERRUPTED }
+            }
+            error => {
+                let code = match error {
+                    Error::Environment(_) | Error::Store(_) | Error::Io { .. } => ENVIRONMENT,
+                    Error::Source(source) if source.is_unreachable() => ENVIRONMENT,
+                    _ => FAILED,
+                };
+                let help = match error {
+                    Error::Source(source) => source.hint(),
+                    Error::Store(store) => store.hint(),
+                    _ => None,
+                };
+                let mut causes = chain(error);
+                let title = causes.remove(0);
+                Self { text: message(&title, None, &causes, help), code }
+            }
+        }
+    }
+
+    fn of_step(step: &FailedStep, failed: &FailedBuild) -> Self {
+        let what = if step.text.is_empty() { &step.name } else { &step.text };
+        let title = match &*step.error {
+            StepError::Exit { code, .. } => format!("`{what}` failed with exit code {code}"),
+            _ => format!("`{what}` failed"),
+        };
+        let place = match (&failed.source, step.lines.first()) {
+            (Some((file, text)), Some(lines)) => {
+                let note = step.stage.as_ref().map(|stage| format!("stage {stage}")).unwrap_or_default();
+                Some(Place { file, text, lines: (lines.start, lines.end), note })
+            }
+            _ => None,
+        };
+        let mut notes = Vec::new();
+        if !matches!(&*step.error, StepError::Exit { .. }) {
+            notes.extend(chain(&*step.error));
+        }
+        for other in step.places.iter().skip(1) {
+            notes.push(format!("{other} is the same step"));
+        }
+        let (lines, count) = &failed.log;
+        if !lines.is_empty() {
+            let mut log = if lines.len() < *count {
+                format!("the last {} of {count} lines that it printed:", lines.len())
+            } else {
+                "what it printed:".to_owned()
+            };
+            for line in lines {
+                log.push_str("\n  ");
+                log.push_str(line);
+            }
+            notes.push(log);
+        }
+        let help = match &*step.error {
+            StepError::Executor(cooper_executor::StepError::NoRuntime { .. }) => {
+                Some("install crun or runc, or name one with --runtime".to_owned())
+            }
+            StepError::Source(source) => source.hint(),
+            StepError::Store(store) => store.hint(),
+            _ => None,
+        };
+        let code = match &*step.error {
+            StepError::Executor(cooper_executor::StepError::NoRuntime { .. }) | StepError::Store(_) => {
+                ENVIRONMENT
+            }
+            StepError::Source(source) if source.is_unreachable() => ENVIRONMENT,
+            _ => FAILED,
+        };
+        Self { text: message(&title, place, &notes, help), code }
+    }
+}
+
+/// Lists an error and its causes; a cause that is already said in the text above it is left out.
+fn chain(error: &dyn std::error::Error) -> Vec<String> {
+    let mut out = vec![error.to_string()];
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let text = cause.to_string();
+        if out.last().is_none_or(|last| !last.ends_with(&text)) {
+            out.push(text);
+        }
+        next = cause.source();
+    }
+    out
+}
+
+fn message(title: &str, place: Option<Place<'_>>, notes: &[String], help: Option<String>) -> String {
+    let mut group = Level::ERROR.primary_title(title).elements(Vec::<annotate_snippets::Message<'_>>::new());
+    if let Some(place) = &place
+        && let Some(range) = bytes_of(place.text, place.lines)
+    {
+        let annotation = AnnotationKind::Primary.span(range).label(place.note.as_str());
+        group =
+            group.element(Snippet::source(place.text).line_start(1).path(place.file).annotation(annotation));
+    }
+    for note in notes {
+        group = group.element(Level::NOTE.no_name().message(note.as_str()));
+    }
+    if let Some(help) = &help {
+        group = group.element(Level::HELP.message(help.as_str()));
+    }
+    let mut text = Renderer::plain().render(&[group]);
+    text.push('\n');
+    text
+}
+
+/// Returns the bytes of lines in a text, without the last line's end.
+fn bytes_of(text: &str, (first, last): (u32, u32)) -> Option<std::ops::Range<usize>> {
+    let mut start = None;
+    let mut at = 0;
+    for (number, line) in (1_u32..).zip(text.split_inclusive('\n')) {
+        if number == first {
+            start = Some(at);
+        }
+        at += line.len();
+        if number == last {
+            let end = at - (line.len() - line.trim_end_matches(['\n', '\r']).len());
+            return start.map(|start| start..end);
+        }
+    }
+    start.map(|start| start..text.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_to_bytes() {
+        let text = "one\ntwo\r\nthree";
+        for (lines, expected) in [
+            ((1, 1), Some("one")),
+            ((2, 2), Some("two")),
+            ((2, 3), Some("two\r\nthree")),
+            ((3, 9), Some("three")),
+            ((9, 9), None),
+        ] {
+            assert_eq!(bytes_of(text, lines).map(|range| &text[range]), expected, "{lines:?}");
+        }
+    }
+
+    #[test]
+    fn shape_of_an_error() {
+        let place = Place {
+            file: "Dockerfile",
+            text: "FROM a\nRUN make\n",
+            lines: (2, 2),
+            note: "stage build".into(),
+        };
+        let text = message(
+            "`RUN make` failed with exit code 2",
+            Some(place),
+            &["what it printed:\n  no".into()],
+            Some("try".into()),
+        );
+        assert_eq!(
+            text,
+            "\
+error: `RUN make` failed with exit code 2
+ --> Dockerfile:2:1
+  |
+2 | RUN make
+  | ^^^^^^^^ stage build
+  |
+  = what it printed:
+      no
+  = help: try
+"
+        );
+    }
+
+    #[test]
+    fn exit_codes() {
+        let code = |error: anyhow::Error| Report::of(&error).code;
+        let build = |error| FailedBuild { error, source: None, log: (Vec::new(), 0) }.into();
+        assert_eq!(code(Usage("x".into()).into()), 2);
+        assert_eq!(code(anyhow::anyhow!("x")), 1);
+        assert_eq!(code(build(Error::Cancelled)), 130);
+        assert_eq!(code(build(Error::Environment("x".into()))), 3);
+        assert_eq!(code(build(Error::Unsupported("x".into()))), 1);
+    }
+}

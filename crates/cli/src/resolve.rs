@@ -1,0 +1,34 @@
+//! `cooper debug resolve`: what an image name stands for, and whether its registry can be reached at all.
+
+use std::path::Path;
+
+use anyhow::{Context as _, Result, bail};
+use cooper_engine::ImageName;
+use cooper_oci::{Platform, Reference};
+use serde_json::json;
+
+use crate::build;
+
+pub(crate) fn run(root: Option<&Path>, image: &str, json: bool) -> Result<()> {
+    let reference =
+        Reference::parse_normalized(image).with_context(|| format!("`{image}` is no image name"))?;
+    let (engine, runtime) = build::engine(root, None)?;
+    let name = ImageName::Registry(reference);
+    let found = runtime.block_on(engine.images().resolve(&name, &Platform::host()));
+    match found {
+        Ok(image) if json => {
+            println!("{}", json!({"digest": image.digest, "manifest": image.manifest, "unreachable": false}));
+            Ok(())
+        }
+        Ok(image) => {
+            println!("{}", image.digest);
+            Ok(())
+        }
+        Err(error) => {
+            if json {
+                println!("{}", json!({"error": error.to_string(), "unreachable": error.is_unreachable()}));
+            }
+            bail!(error)
+        }
+    }
+}
