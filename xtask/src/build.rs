@@ -93,7 +93,8 @@ pub(crate) fn cooper(root: &Path, release: bool) -> Result<PathBuf> {
 /// Only "no route, no name, no connection" count: an answer that refuses (401, 404, 429) and a TLS failure are
 /// errors, which the build itself then reports.
 pub(crate) fn stand_in(cooper: &Path, may_install: bool) -> Result<Option<PathBuf>> {
-    let probe = sh::command(&cooper.to_string_lossy(), ["debug", "resolve", "--json", EXAMPLE_BASE]).output()?;
+    let probe =
+        sh::command(&cooper.to_string_lossy(), ["debug", "resolve", "--json", EXAMPLE_BASE]).output()?;
     let answer: Value = serde_json::from_slice(&probe.stdout).unwrap_or_default();
     if answer["unreachable"] != Value::Bool(true) {
         return Ok(None);
@@ -114,14 +115,17 @@ fn gives(flags: &[OsString], names: &[&str]) -> bool {
         let flag = flag.to_string_lossy();
         names.iter().any(|name| {
             flag == *name
-                || flag.strip_prefix(name).is_some_and(|rest| rest.starts_with('=') || !name.starts_with("--"))
+                || flag
+                    .strip_prefix(name)
+                    .is_some_and(|rest| rest.starts_with('=') || !name.starts_with("--"))
         })
     })
 }
 
 /// Makes a name that references allow from the folder's.
 fn image_name(dir: &Path) -> Result<String> {
-    let dir = dir.canonicalize().map_err(|error| anyhow::anyhow!("cannot open `{}`: {error}", dir.display()))?;
+    let dir =
+        dir.canonicalize().map_err(|error| anyhow::anyhow!("cannot open `{}`: {error}", dir.display()))?;
     let name = dir.file_name().map(|name| name.to_string_lossy().to_lowercase()).unwrap_or_default();
     let name: String =
         name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect::<String>();

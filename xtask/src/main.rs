@@ -68,6 +68,7 @@ fn main() -> ExitCode {
 /// Returns the root of the checkout.
 fn root() -> Result<PathBuf> {
     let manifest = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
-    let parent = manifest.parent().ok_or_else(|| anyhow::anyhow!("`{}` has no parent", manifest.display()))?;
+    let parent =
+        manifest.parent().ok_or_else(|| anyhow::anyhow!("`{}` has no parent", manifest.display()))?;
     Ok(parent.to_path_buf())
 }

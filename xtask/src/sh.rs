@@ -26,10 +26,8 @@ pub(crate) fn run(command: &mut Command) -> Result<()> {
 /// Runs a command and returns its standard output; a failure shows its standard error.
 pub(crate) fn output(command: &mut Command) -> Result<String> {
     let text = describe(command);
-    let out = command
-        .stdin(Stdio::null())
-        .output()
-        .with_context(|| format!("`{text}` could not be started"))?;
+    let out =
+        command.stdin(Stdio::null()).output().with_context(|| format!("`{text}` could not be started"))?;
     if !out.status.success() {
         bail!("`{text}` failed ({}):\n{}", out.status, String::from_utf8_lossy(&out.stderr).trim_end());
     }

@@ -55,8 +55,19 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let count = args.count.unwrap_or(trial.count);
     let (seed, number) = (args.seed.to_string(), count.to_string());
     let words = [
-        "run", "--quiet", "--release", "--package", trial.package, "--example", trial.example, "--", "--seed", &seed,
-        "--count", &number, "--json",
+        "run",
+        "--quiet",
+        "--release",
+        "--package",
+        trial.package,
+        "--example",
+        trial.example,
+        "--",
+        "--seed",
+        &seed,
+        "--count",
+        &number,
+        "--json",
     ];
     let start = Instant::now();
     let output = sh::command("cargo", words)
@@ -65,7 +76,8 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         .output()
         .context("cargo could not be started")?;
     let text = String::from_utf8_lossy(&output.stdout);
-    let result: Value = text.lines().last().and_then(|line| serde_json::from_str(line).ok()).unwrap_or_default();
+    let result: Value =
+        text.lines().last().and_then(|line| serde_json::from_str(line).ok()).unwrap_or_default();
     let report = json!({
         "trial": trial.name,
         "seed": args.seed,

@@ -29,8 +29,8 @@ const EDGES: &[(&str, &[&str])] = &[
     (
         "engine",
         &[
-            "oci", "llb", "frontend", "solver", "progress", "layer", "registry", "store", "executor", "source",
-            "exporter",
+            "oci", "llb", "frontend", "solver", "progress", "layer", "registry", "store", "executor",
+            "source", "exporter",
         ],
     ),
     ("cli", &["engine", "progress", "oci", "dockerfile", "frontend", "llb", "executor"]),
@@ -129,7 +129,9 @@ fn comment(dir: &Path, name: &str, failures: &mut Vec<String>) -> Result<()> {
     let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read `{}`", path.display()))?;
     let lines: Vec<&str> = text.lines().take_while(|line| line.starts_with("//!")).collect();
     if lines.len() < 4 {
-        failures.push(format!("crates/{name}/{file} has no crate comment: say what it holds and what it leaves to others"));
+        failures.push(format!(
+            "crates/{name}/{file} has no crate comment: say what it holds and what it leaves to others"
+        ));
     }
     if name != "cli" && !lines.iter().any(|line| line.contains("```")) {
         failures.push(format!("crates/{name}/{file}: the crate comment has no runnable example"));
@@ -146,7 +148,9 @@ fn example(dir: &Path, name: &str, failures: &mut Vec<String>) {
         entries.flatten().any(|entry| entry.path().extension().is_some_and(|extension| extension == "rs"))
     });
     if !found {
-        failures.push(format!("crates/{name}/examples has no example: add one that does a real job with the crate alone"));
+        failures.push(format!(
+            "crates/{name}/examples has no example: add one that does a real job with the crate alone"
+        ));
     }
 }
 
@@ -186,7 +190,8 @@ const LONG: usize = 1500;
 fn names(root: &Path, failures: &mut Vec<String>) -> Result<()> {
     let files = sh::output(sh::command("git", ["ls-files", "*.rs"]).current_dir(root))?;
     for file in files.lines() {
-        let text = std::fs::read_to_string(root.join(file)).with_context(|| format!("cannot read `{file}`"))?;
+        let text =
+            std::fs::read_to_string(root.join(file)).with_context(|| format!("cannot read `{file}`"))?;
         let lines = text.lines().count();
         if lines > LONG {
             failures.push(format!("{file} has {lines} lines: split it into the things that it is"));

@@ -71,7 +71,9 @@ pub(crate) fn ensure(tools: &[Tool], why: &str, may_install: bool) -> Result<()>
         format!("install the packages (Debian's names): {list}")
     };
     if !may_install {
-        bail!("{why} needs packages that are missing, and --no-install forbids to install them; run: {remedy}");
+        bail!(
+            "{why} needs packages that are missing, and --no-install forbids to install them; run: {remedy}"
+        );
     }
     if !can_install() {
         bail!("{why} needs packages that are missing; as root run: {remedy}");
