@@ -10,7 +10,7 @@ use cooper_oci::Platform;
 
 use crate::caps;
 use crate::error::Error;
-use crate::file::FileActions;
+use crate::file::{Action, FileActions};
 use crate::marshal::{self, Marshalled};
 use crate::pb;
 
@@ -28,6 +28,23 @@ pub(crate) struct Node {
     /// The platform of the op, where it has its own.
     pub(crate) platform: Option<Platform>,
     pub(crate) options: OpOptions,
+}
+
+impl Drop for Node {
+    /// Takes long chains apart in a loop: one call a step of a build would be too much for the stack.
+    fn drop(&mut self) {
+        let mut open = Vec::new();
+        let mut kind = std::mem::replace(&mut self.kind, NodeKind::Merge(Vec::new()));
+        loop {
+            kind.take_inputs(&mut open);
+            // What others still hold is left alone.
+            let Some(mut node) = open.pop().map(|out: Output| Arc::into_inner(out.node)) else { return };
+            kind = match &mut node {
+                Some(node) => std::mem::replace(&mut node.kind, NodeKind::Merge(Vec::new())),
+                None => NodeKind::Merge(Vec::new()),
+            };
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -52,6 +69,26 @@ pub(crate) enum NodeKind {
         id: String,
         inputs: Vec<(Output, bool)>,
     },
+}
+
+impl NodeKind {
+    /// Moves the outputs that are read to `open`.
+    fn take_inputs(self, open: &mut Vec<Output>) {
+        match self {
+            NodeKind::Source(_) => {}
+            NodeKind::Exec { mounts, .. } => open.extend(mounts.into_iter().filter_map(|mount| mount.source)),
+            NodeKind::File { base, actions, .. } => {
+                open.extend(base);
+                open.extend(actions.0.into_iter().filter_map(|action| match action {
+                    Action::Copy { from, .. } => from.out,
+                    _ => None,
+                }));
+            }
+            NodeKind::Merge(outs) => open.extend(outs),
+            NodeKind::Diff { lower, upper } => open.extend(lower.into_iter().chain(upper)),
+            NodeKind::Passthrough { inputs, .. } => open.extend(inputs.into_iter().map(|(out, _)| out)),
+        }
+    }
 }
 
 /// What an op has beside its meaning; only the platform enters its digest.
