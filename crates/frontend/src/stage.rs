@@ -218,31 +218,34 @@ impl Stages {
     /// The lines of the commands that make a circle, if stages read each other in one; and the stage where it was met.
     pub(crate) fn circle(&self) -> Option<(StageId, Vec<LineRange>)> {
         let mut visited = BTreeSet::new();
-        self.order.iter().find_map(|id| {
-            let mut lines = Vec::new();
-            self.visit(*id, &mut visited, &mut Vec::new(), &mut lines).then_some((*id, lines))
-        })
+        self.order.iter().find_map(|id| Some((*id, self.circle_from(*id, &mut visited)?)))
     }
 
-    fn visit(
-        &self,
-        id: StageId,
-        visited: &mut BTreeSet<StageId>,
-        path: &mut Vec<StageId>,
-        lines: &mut Vec<LineRange>,
-    ) -> bool {
-        if !visited.insert(id) {
-            return false;
+    /// Follows what a stage reads, with a stack of its own: a chain may be as long as the file.
+    fn circle_from(&self, start: StageId, visited: &mut BTreeSet<StageId>) -> Option<Vec<LineRange>> {
+        if !visited.insert(start) {
+            return None;
         }
-        path.push(id);
-        for (source, line) in &self.get(id).reads {
-            lines.push(*line);
-            if path.contains(source) || self.visit(*source, visited, path, lines) {
-                return true;
+        // Stages on the way, with how many of their reads were followed.
+        let mut path = vec![(start, 0)];
+        let mut on_path = BTreeSet::from([start]);
+        while let Some((id, next)) = path.last_mut() {
+            let Some((source, _)) = self.get(*id).reads.get(*next) else {
+                on_path.remove(id);
+                path.pop();
+                continue;
+            };
+            *next += 1;
+            if on_path.contains(source) {
+                let line =
+                    |(id, next): &(StageId, usize)| self.get(*id).reads.get(next - 1).map(|read| read.1);
+                return Some(path.iter().filter_map(line).collect());
             }
-            lines.pop();
+            if visited.insert(*source) {
+                on_path.insert(*source);
+                path.push((*source, 0));
+            }
         }
-        path.pop();
-        false
+        None
     }
 }

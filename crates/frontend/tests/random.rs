@@ -131,6 +131,16 @@ fn opts() -> impl Strategy<Value = Vec<(String, String)>> {
     prop::collection::vec((key.prop_map(str::to_owned), value.prop_map(str::to_owned)), 0..3)
 }
 
+#[test]
+fn long_files_need_no_stack() {
+    let mut text = "FROM scratch AS s0\n".to_owned();
+    for number in 1..4000 {
+        text.push_str(&format!("FROM scratch AS s{number}\nCOPY --from=s{} / /\n", number - 1));
+    }
+    let built = Stub::new(text).build().unwrap();
+    assert_eq!(built.platforms[0].steps.len(), 3999);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 600, ..ProptestConfig::default() })]
 
