@@ -72,7 +72,7 @@ impl Options {
         let raw = &request.opts;
         let get = |key: &str| raw.get(key).map(String::as_str).unwrap_or_default();
         let wrap = |what: &'static str| move |message: String| format!("{what}: {message}");
-        refuse_removed(raw)?;
+        refuse_unsupported(raw)?;
         let mut target_platforms = Vec::new();
         if !get("platform").is_empty() {
             for text in get("platform").split(',') {
@@ -161,8 +161,19 @@ impl Options {
     }
 }
 
-/// Options of old BuildKit versions that would be ignored silently otherwise.
-fn refuse_removed(raw: &BTreeMap<String, String>) -> Result<(), String> {
+/// Options that would be ignored silently otherwise: those that BuildKit had once, and those that are not here yet.
+fn refuse_unsupported(raw: &BTreeMap<String, String>) -> Result<(), String> {
+    if let Some((key, _)) = raw.iter().find(|(key, _)| key.starts_with("attest:")) {
+        return Err(format!("option `{key}`: attestations are not supported yet, leave it out"));
+    }
+    if let Some(request) = raw.get("requestid") {
+        return Err(format!("unsupported request {request}"));
+    }
+    if raw.get("build-arg:BUILDKIT_SYNTAX").is_some_and(|image| !image.is_empty()) {
+        return Err(
+            "build argument `BUILDKIT_SYNTAX`: other frontends are not supported, leave it out".to_owned()
+        );
+    }
     if raw.get("override-copy-image").is_some_and(|value| !value.is_empty()) {
         return Err("support for \"override-copy-image\" was removed in BuildKit 0.11".to_owned());
     }
@@ -232,6 +243,8 @@ mod tests {
             ("image-resolve-mode", "x", "invalid image-resolve-mode: x"),
             ("multi-platform", "x", "invalid boolean value for multi-platform: x"),
             ("ulimit", "x=1", "failed to parse ulimit: invalid ulimit type: x"),
+            ("attest:sbom", "", "option `attest:sbom`: attestations are not supported yet, leave it out"),
+            ("requestid", "frontend.lint", "unsupported request frontend.lint"),
             ("memory", "-1", "failed to parse resource limits: invalid memory value: -1: must be > 0"),
         ] {
             assert_eq!(parse(&[(key, value)]).unwrap_err(), message);
