@@ -87,10 +87,12 @@ fn bootstrap(root: &Path) -> Result<()> {
             Ok(_) => {
                 sh::run(
                     sh::command("rm", ["-rf"]).args(
-                        ["var/cache/apt/archives", "var/lib/apt/lists", "var/log", "debootstrap"]
+                        ["var/cache/apt/archives", "var/lib/apt/lists", "debootstrap", "dev"]
                             .map(|dir| root.join(dir)),
                     ),
                 )?;
+                // Published images have no device nodes either.
+                std::fs::create_dir(root.join("dev"))?;
                 return Ok(());
             }
             Err(error) => failures.push(format!("{archive}: {error:#}")),

@@ -28,7 +28,6 @@ pub(crate) struct Run {
     pub(crate) key: Key,
     pub(crate) forced: bool,
     pub(crate) inputs: Vec<ResultId>,
-    pub(crate) need_bytes: bool,
     pub(crate) cancel: Cancel,
 }
 
@@ -250,13 +249,12 @@ impl<W: Worker> Driver<W> {
                 move |worker| async move { worker.find(vertex, key, need_bytes).await },
                 |ask, hit| Event::Found { ask, hit },
             ),
-            Request::Run { flight, vertex, key, nonce, inputs, need_bytes, priority, .. } => {
+            Request::Run { flight, vertex, key, nonce, inputs, priority, .. } => {
                 self.open += 1;
                 self.age += 1;
                 self.queue.push(Waiting { priority, age: std::cmp::Reverse(self.age), flight });
                 let cancel = Cancel::new();
-                self.queued
-                    .insert(flight, Run { vertex, key, forced: nonce.is_some(), inputs, need_bytes, cancel });
+                self.queued.insert(flight, Run { vertex, key, forced: nonce.is_some(), inputs, cancel });
             }
             Request::Stop { flight } => {
                 if self.queued.remove(&flight).is_some() {

@@ -51,6 +51,8 @@ struct State {
     steps: BTreeMap<Digest, Vec<Step>>,
     running: HashMap<Digest, Duration>,
     completed: HashSet<Digest>,
+    /// Folders of the user's: never "cached", they are looked at anew.
+    folders: HashSet<Digest>,
     ran: Vec<RanStep>,
     merged: Vec<Merge>,
     cached: usize,
@@ -85,6 +87,10 @@ impl Events {
             }
         }
         for vertex in vertices {
+            if matches!(&vertex.op, cooper_llb::Op::Source(source) if source.identifier.starts_with("local://"))
+            {
+                self.state().folders.insert(vertex.digest);
+            }
             let step = self.state().steps.get(&vertex.digest).and_then(|steps| steps.first().cloned());
             self.send(EventKind::Vertex(Shown {
                 digest: vertex.digest,
@@ -133,6 +139,7 @@ impl Events {
     }
 
     pub(crate) fn completed(&self, vertex: Digest, cached: bool, error: Option<String>) {
+        let cached = cached && !self.state().folders.contains(&vertex);
         {
             let mut state = self.state();
             let failed = error.is_some();

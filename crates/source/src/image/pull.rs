@@ -3,7 +3,7 @@ use std::io::{self, Read, Write as _};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use cooper_layer::{Decompressor, DiffId, Directory, LayerId, UnpackOptions, unpack};
+use cooper_layer::{Decompressor, Devices, DiffId, Directory, LayerId, OverlayXattrs, UnpackOptions, unpack};
 use cooper_oci::{Descriptor, Digest, Hasher, Reference};
 use cooper_registry::BlobStream;
 use cooper_store::{BlobWriter, Committed, LayerBlob, LayerMeta, LayerRecord, Remote, Store};
@@ -171,8 +171,17 @@ fn land(store: &Store, record: &LayerRecord, blob: &Descriptor, mut input: Input
     let pending = store.begin_snapshot()?;
     let failed = |source| Error::Unpack { layer, source };
     let into = Directory::open(pending.path()).map_err(|source| failed(cooper_layer::Error::Read(source)))?;
-    let options =
-        UnpackOptions { overlay: store.overlay_xattrs(), owners: store.owners(), ..UnpackOptions::default() };
+    // No user namespace may make device nodes; a container's are made when it starts, and the blob keeps the image's.
+    let devices = match store.overlay_xattrs() {
+        OverlayXattrs::Trusted => Devices::Create,
+        OverlayXattrs::User => Devices::Record,
+    };
+    let options = UnpackOptions {
+        overlay: store.overlay_xattrs(),
+        owners: store.owners(),
+        devices,
+        ..UnpackOptions::default()
+    };
     let unpacked =
         Decompressor::new(&mut input).and_then(|tar| unpack(tar, &into, &options)).map_err(failed)?;
     // Behind the compressed stream there may be more, which belongs to the blob.
