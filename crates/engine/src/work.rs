@@ -80,7 +80,7 @@ impl Work {
         let compute = move || {
             let roots = work.roots(&inputs)?;
             let reading = Reading { work: &work, vertex: &vertex, inputs: &inputs, roots: &roots };
-            key::key(&*vertex, &reading)
+            key::key(&vertex, &reading)
         };
         let key = tokio::task::spawn_blocking(compute).await.map_err(|_| StepError::Panicked).flatten();
         Ok(Key(*key.map_err(unkeyed)?.as_bytes()))
