@@ -1,7 +1,9 @@
 //! Runs the built `cooper` in an environment of its own.
 
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::sync::{Mutex, PoisonError};
 
 use tempfile::TempDir;
 
@@ -70,11 +72,34 @@ pub fn binary() -> PathBuf {
 
 /// Returns the OCI layout of the base image, or notes that `test` is skipped.
 pub fn base(test: &str) -> Option<PathBuf> {
-    let path = std::env::var_os("COOPER_TEST_BASE").map(PathBuf::from);
-    if path.is_none() {
+    let Some(path) = std::env::var_os("COOPER_TEST_BASE").map(PathBuf::from) else {
         crate::skip(test, "COOPER_TEST_BASE is not set (run `cargo xtask test`)");
+        return None;
+    };
+    Some(shared(&path))
+}
+
+/// Returns a copy of a file or folder that every user can read: the caller's home, where the original may be, is often
+/// closed to others. Made once for all tests of a process, and found again by later processes.
+fn shared(path: &Path) -> PathBuf {
+    static ONE: Mutex<()> = Mutex::new(());
+    let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let meta = std::fs::metadata(path).unwrap();
+    // What it was, so that a newer one is another copy.
+    let name = format!("{}-{}-{}", path.file_name().unwrap().to_string_lossy(), meta.ino(), meta.mtime());
+    let folder = PathBuf::from("/var/tmp/cooper-it-shared");
+    let target = folder.join(name);
+    if !target.exists() {
+        std::fs::create_dir_all(&folder).unwrap();
+        std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(0o755)).unwrap();
+        let beside = folder.join(format!(".{}", std::process::id()));
+        let status = Command::new("cp").args(["-r"]).arg(path).arg(&beside).status().unwrap();
+        assert!(status.success());
+        let status = Command::new("chmod").args(["-R", "a+rX"]).arg(&beside).status().unwrap();
+        assert!(status.success());
+        std::fs::rename(&beside, &target).unwrap();
     }
-    path
+    target
 }
 
 impl Env {
@@ -89,7 +114,7 @@ impl Env {
                 std::os::unix::fs::chown(&path, Some(NOBODY), Some(NOBODY)).unwrap();
             }
         }
-        let open = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        let open = std::fs::Permissions::from_mode(0o755);
         std::fs::set_permissions(env.dir.path(), open).unwrap();
         if user != User::Root {
             std::os::unix::fs::chown(env.dir.path(), Some(NOBODY), Some(NOBODY)).unwrap();
@@ -112,7 +137,7 @@ impl Env {
 
     /// Prepares `cooper WORDS` without starting it.
     pub fn command(&self, words: &[&str]) -> Command {
-        let cooper = binary();
+        let cooper = if self.user == User::Root { binary() } else { shared(&binary()) };
         let mut command = match self.user {
             User::Root => Command::new(&cooper),
             User::SingleId => {

@@ -131,8 +131,8 @@ fn privileged_a_real_overlay_mount() {
     // ends with the shell.
     let script = r#"
 set -e
-cd "$1"
 mount -t tmpfs tmpfs "$1"
+cd "$1"
 mkdir low up work root
 mkdir -p low/d/sub low/e low/swap
 echo 1 > low/d/one; echo 2 > low/d/sub/two; echo 3 > low/e/three; echo 4 > low/gone; echo 5 > low/swap/five; echo 6 > low/kept
