@@ -6,6 +6,15 @@
 //!
 //! What it leaves to others: where layers are kept and how they become directories (the port [`Workspaces`]), what is
 //! built of which steps and why, what is shown of their output.
+//!
+//! ```
+//! use cooper_executor::{Network, Step};
+//!
+//! let mut step = Step::new(vec!["/bin/sh".into(), "-c".into(), "make".into()], vec![]);
+//! let online = step.digest();
+//! step.network = Network::None;
+//! assert_ne!(step.digest(), online, "another network is another step");
+//! ```
 
 mod cancel;
 mod error;

@@ -306,7 +306,8 @@ mod tests {
     #[test]
     fn what_enters_the_digest() {
         let base = step().digest();
-        let changes: [(&str, fn(&mut Step)); 12] = [
+        type Change = fn(&mut Step);
+        let changes: [(&str, Change); 12] = [
             ("args", |s| s.process.args.push(String::new())),
             ("env", |s| s.process.env.push("A=B".into())),
             ("cwd", |s| s.process.cwd = "/a".into()),

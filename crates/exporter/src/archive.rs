@@ -80,7 +80,11 @@ fn file(name: impl Into<Vec<u8>>, size: u64) -> Member {
 }
 
 fn put<W: Write>(writer: &mut Writer<W>, name: &str, content: &[u8]) -> Result<()> {
-    let result: io::Result<()> =
-        writer.append(&file(name, content.len() as u64)).and_then(|()| writer.write_all(content));
+    let mut member = file(name, content.len() as u64);
+    if name == "index.json" {
+        // The one file of a layout that changes; containerd writes it so as well.
+        member.mode = 0o644;
+    }
+    let result: io::Result<()> = writer.append(&member).and_then(|()| writer.write_all(content));
     result.map_err(Error::Write)
 }

@@ -11,7 +11,7 @@ use crate::file::error::FileError;
 use crate::file::make::{PARENT_MODE, make_dirs, set_time, timespec};
 use crate::file::root::{Meta, Root, name_of};
 use crate::file::unpack;
-use crate::file::view::{Found, View, clean, joined, text};
+use crate::file::view::{View, clean, joined, text};
 
 /// Copies what an action says; see [`Copy`].
 pub(super) fn copy(copy: &Copy, source: &Root, dest: &Root) -> Result<(), FileError> {
@@ -85,8 +85,7 @@ impl Copier<'_> {
         let mut made = self.make_dirs(&parent)?;
 
         let mut target = view.find(&joined(&parts), true)?;
-        let Found { path: from, meta } = self.source.find(src, self.copy.follow_links)?;
-        let meta = meta.ok_or_else(|| FileError::NotFound(text(src)))?;
+        let (from, meta) = self.source.existing(src, self.copy.follow_links)?;
 
         let contents = self.copy.dir_contents;
         let into = match target.meta {

@@ -21,8 +21,8 @@ type Archive = Reader<Decompressor<File>>;
 /// The destination becomes a directory, and for the archive it is the root of everything: `..` and links in it stay
 /// inside. What it brings takes the place of what is there; only directories are merged.
 pub(super) fn unpack(copy: &Copy, source: &View<'_>, src: &[u8], dest: &Root) -> Result<bool, FileError> {
-    let found = source.find(src, true)?;
-    if found.meta.is_none_or(|meta| meta.kind != FileType::RegularFile) {
+    let (path, meta) = source.existing(src, true)?;
+    if meta.kind != FileType::RegularFile {
         return Ok(false);
     }
     let open = |path: &LayerPath| {
@@ -30,7 +30,7 @@ pub(super) fn unpack(copy: &Copy, source: &View<'_>, src: &[u8], dest: &Root) ->
         source.root.open_exact(path, flags).map(File::from).map_err(FileError::io("open", path.as_bytes()))
     };
     let limits = Limits::default();
-    let input = match Decompressor::new(open(&found.path)?) {
+    let input = match Decompressor::new(open(&path)?) {
         Ok(input) => input,
         Err(cooper_layer::Error::Compression(_)) => {
             return Err(FileError::Unsupported("unpacking an archive that bzip2 or xz compressed"));

@@ -4,6 +4,7 @@ use std::io;
 
 use cooper_layer::LayerPath;
 use rustix::fs::FileType;
+use rustix::io::Errno;
 
 use crate::file::action::{Filter, Owner, Verdict};
 use crate::file::error::FileError;
@@ -86,9 +87,12 @@ impl<'a> View<'a> {
     }
 
     /// Follows a path as if the root were `/`. What is missing is kept as it is written, so that it can be made.
+    ///
+    /// `..` in `path` itself is taken by the letter, before any link is followed, as BuildKit does; in a link it means the
+    /// directory above the one that was reached.
     pub(super) fn find(&self, path: &[u8], follow_last: bool) -> Result<Found, FileError> {
         let error = |source| FileError::io("look at", path)(source);
-        let mut todo: VecDeque<Vec<u8>> = parts(path).map(<[u8]>::to_vec).collect();
+        let mut todo: VecDeque<Vec<u8>> = clean(path).into_iter().map(<[u8]>::to_vec).collect();
         let mut at = LayerPath::root();
         let mut links = 0;
         while let Some(part) = todo.pop_front() {
@@ -97,8 +101,8 @@ impl<'a> View<'a> {
                 continue;
             }
             let next = at.join(&part).map_err(|_| FileError::Path(text(path)))?;
-            let meta = self.stat(&next).map_err(error)?;
-            if meta.is_some_and(|meta| meta.kind == FileType::Symlink) && (follow_last || !todo.is_empty()) {
+            let kind = self.stat(&next).map_err(error)?.map(|meta| meta.kind);
+            if kind == Some(FileType::Symlink) && (follow_last || !todo.is_empty()) {
                 links += 1;
                 if links > MAX_LINKS {
                     return Err(FileError::Loop(text(path)));
@@ -110,12 +114,26 @@ impl<'a> View<'a> {
                 for part in parts(&target).collect::<Vec<_>>().into_iter().rev() {
                     todo.push_front(part.to_vec());
                 }
+            } else if kind.is_some_and(|kind| kind != FileType::Directory) && !todo.is_empty() {
+                return Err(error(Errno::NOTDIR.into()));
             } else {
                 at = next;
             }
         }
         let meta = self.stat(&at).map_err(error)?;
         Ok(Found { path: at, meta })
+    }
+
+    /// Finds something that must be there.
+    pub(super) fn existing(&self, path: &[u8], follow_last: bool) -> Result<(LayerPath, Meta), FileError> {
+        match self.find(path, follow_last) {
+            Ok(Found { path, meta: Some(meta) }) => Ok((path, meta)),
+            Ok(_) => Err(FileError::NotFound(text(path))),
+            Err(FileError::Io { source, .. }) if source.kind() == io::ErrorKind::NotADirectory => {
+                Err(FileError::NotFound(text(path)))
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// Finds what a pattern stands for, in the order of a walk. A path without a pattern stands for itself, whether it
@@ -129,8 +147,7 @@ impl<'a> View<'a> {
         };
         let (base, wild) = parts.split_at(first);
         let base = joined(base);
-        let Found { path: start, meta } = self.find(&base, follow_base)?;
-        let meta = meta.ok_or_else(|| FileError::NotFound(text(&base)))?;
+        let (start, meta) = self.existing(&base, follow_base)?;
         let mut found = Vec::new();
         if meta.kind == FileType::Directory
             && let Some(pattern) = Pattern::new(&joined(wild))

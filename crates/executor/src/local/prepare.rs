@@ -61,6 +61,12 @@ impl Prepared {
         for place in SYSTEM_MOUNTS {
             view.lay(place.into(), Over::Made);
         }
+        // Before places to mount on are made, which are taken away again: those in the working directory leave it there.
+        let absolute = |path: &str| Path::new("/").join(&step.process.cwd).join(path);
+        let mounted = |mount: &Mount| !is_root(mount) && absolute("").starts_with(absolute(&mount.dest));
+        if !step.mounts.iter().any(mounted) {
+            working_directory(&view, &step.process.cwd, &user)?;
+        }
         let mut mounts: Vec<Value> = Vec::new();
         let mut add = |view: &mut View, dest: &Path, source: Source<'_>| {
             let entry = lay(view, &mut stubs, dest, source)?;
@@ -69,7 +75,7 @@ impl Prepared {
         };
         etc_files(step, dir.path(), |dest, file| add(&mut view, Path::new(dest), Source::Etc(file)))?;
         for (index, mount) in step.mounts.iter().enumerate().filter(|(index, _)| *index != root_mount) {
-            let dest = Path::new("/").join(&step.process.cwd).join(&mount.dest);
+            let dest = absolute(&mount.dest);
             let readonly = mount.readonly;
             match &mount.from {
                 MountFrom::Tmpfs { size } => add(&mut view, &dest, Source::Tmpfs(*size, readonly))?,

@@ -77,7 +77,14 @@ fn may_execute(place: &Place, user: &UserIds) -> bool {
 /// Checks that a script's interpreter is there: without it the kernel says of the script that it does not exist.
 fn interpreter(view: &View, program: &str, place: &Place) -> Result<(), StepError> {
     let Ok(start) = read_start(place) else { return Ok(()) };
-    let Some(line) = start.strip_prefix(b"#!") else { return Ok(()) };
+    let Some(line) = start.strip_prefix(b"#!") else {
+        if start.starts_with(b"\x7fELF") || knows_other_formats() {
+            return Ok(());
+        }
+        let problem =
+            "exec format error: it is neither a program nor a script that begins with `#!`".to_owned();
+        return Err(StepError::NotExecutable { program: program.to_owned(), problem });
+    };
     let line = line.split(|&b| b == b'\n').next().unwrap_or_default();
     // Space and tab only: the carriage return of a Windows line belongs to the name, for the kernel too.
     let name = line.split(|&b| b == b' ' || b == b'\t').find(|word| !word.is_empty()).unwrap_or_default();
@@ -97,6 +104,13 @@ fn interpreter(view: &View, program: &str, place: &Place) -> Result<(), StepErro
         );
     }
     Err(StepError::NotExecutable { program: program.to_owned(), problem })
+}
+
+/// Tells whether the kernel was told of formats beside its own (binfmt_misc): then only it can say.
+fn knows_other_formats() -> bool {
+    std::fs::read_dir("/proc/sys/fs/binfmt_misc").is_ok_and(|entries| {
+        entries.flatten().any(|entry| !matches!(entry.file_name().to_str(), Some("register" | "status")))
+    })
 }
 
 fn read_start(place: &Place) -> io::Result<Vec<u8>> {
@@ -129,7 +143,8 @@ mod tests {
         write("bin/plain", "text", 0o644);
         write("bin/lost", "#! /no/interpreter x\n", 0o755);
         write("bin/dos", "#!/bin/sh\r\n", 0o755);
-        write("bin/owner", "x", 0o700);
+        write("bin/owner", "#!/bin/sh\n", 0o700);
+        write("bin/noise", "\0\0", 0o755);
         symlink("/bin/good", root.join("usr/link")).unwrap();
         let view = View::new(open_dir(rustix::fs::CWD, root).unwrap());
         let run = |program: &str, uid: u32| {
@@ -162,5 +177,6 @@ mod tests {
             assert_eq!(run(program, uid), want, "{program}");
         }
         assert!(run("dos", 0).contains("Windows line ends"));
+        assert!(knows_other_formats() || run("noise", 0).contains("exec format error"));
     }
 }

@@ -65,12 +65,11 @@ fn privileged_failures_are_told_apart() {
         let mut step = bench.sh("true");
         step.process.user = "nobody-here".into();
         assert!(matches!(bench.run(&step).error(), StepError::User(_)));
-        // The executor's own checks pass this one; the runtime or the kernel must refuse it.
         std::fs::write(bench.root_dir().join("bin/bad"), [0_u8; 64]).unwrap();
         let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
         std::fs::set_permissions(bench.root_dir().join("bin/bad"), mode).unwrap();
         let error = bench.run(&bench.step(&["/bin/bad"])).error();
-        assert!(matches!(error, StepError::Runtime { .. }), "{runtime}: {error:?}");
+        assert!(matches!(error, StepError::NotExecutable { .. }), "{runtime}: {error:?}");
         for from in [
             MountFrom::Secret { id: "s".into(), required: false, uid: 0, gid: 0, mode: 0 },
             MountFrom::Cache { id: "c".into(), sharing: Default::default(), seed: None },
