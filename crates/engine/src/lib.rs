@@ -36,6 +36,7 @@
 //! ```
 
 mod answers;
+mod auth;
 
 mod context;
 mod drive;
@@ -54,6 +55,7 @@ mod spaces;
 mod spec;
 mod work;
 
+pub use auth::{Logins, LoginsError};
 pub use cooper_executor::{Cancel, Runtime};
 pub use cooper_layer::Compression;
 pub use cooper_registry::Known;

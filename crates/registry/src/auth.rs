@@ -87,6 +87,18 @@ pub enum Credentials {
     RegistryToken(String),
 }
 
+impl Credentials {
+    /// Reads `user:password` in base64, as docker's and podman's files keep it; `None` if it is something else.
+    pub fn from_basic(text: &str) -> Option<Self> {
+        let bytes = base64::engine::general_purpose::STANDARD.decode(text.trim()).ok()?;
+        let text = String::from_utf8(bytes).ok()?;
+        let (user, password) = text.split_once(':')?;
+        // Old versions of docker wrote a zero at the end.
+        let password = password.trim_end_matches('\0');
+        Some(Self::Password { user: user.to_owned(), password: password.to_owned() })
+    }
+}
+
 impl fmt::Debug for Credentials {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -150,6 +162,15 @@ mod tests {
             Known::anonymous().with("h", Credentials::IdentityToken("hunter2".into())),
         );
         assert!(!all.contains("hunter2") && !all.contains("dXNlcjpodW50ZXIy"), "{all}");
+    }
+
+    #[test]
+    fn basic_reads_back() {
+        let password = Credentials::Password { user: "Aladdin".into(), password: "open:sesame".into() };
+        assert_eq!(Credentials::from_basic("QWxhZGRpbjpvcGVuOnNlc2FtZQ=="), Some(password));
+        for bad in ["", "%", "QQ=="] {
+            assert_eq!(Credentials::from_basic(bad), None, "{bad}");
+        }
     }
 
     #[test]
