@@ -6,10 +6,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context as _, Result};
 use cooper_engine::{
-    Cancel, Compression, Dest, Engine, Error, JobSpec, Known, NamedContext, Output, Runtime, Settings,
+    Cancel, Compression, Dest, Engine, Error, JobSpec, Logins, NamedContext, Output, Runtime, Settings,
     registries,
 };
 use cooper_executor::namespace::{self, Mode};
+use cooper_oci::Reference;
 use tokio::runtime::Runtime as Tokio;
 
 use crate::args::{Build, Network, Progress};
@@ -18,8 +19,15 @@ use crate::paths;
 use crate::report::{FailedBuild, Usage};
 use crate::show::{self, Show};
 
+/// What a command works with.
+pub(crate) struct Opened {
+    pub(crate) engine: Engine,
+    pub(crate) tokio: Tokio,
+    logins: Arc<Logins>,
+}
+
 /// Enters the namespaces and opens the engine. Must be called before any thread is started.
-pub(crate) fn engine(root: Option<&Path>, runtime: Option<&str>) -> Result<(Engine, Tokio)> {
+pub(crate) fn engine(root: Option<&Path>, runtime: Option<&str>) -> Result<Opened> {
     let root = paths::store(root)?;
     let config = paths::config();
     let mode = namespace::enter()?;
@@ -30,13 +38,14 @@ pub(crate) fn engine(root: Option<&Path>, runtime: Option<&str>) -> Result<(Engi
         runtime: runtime.map_or(Runtime::Search, |program| Runtime::Program(program.into())),
         registries: registries(&config).map_err(plain)?,
     };
+    let logins = Arc::new(Logins::of_user());
     // The client of registries wants a runtime around it when it is made.
-    let engine =
-        tokio.block_on(async { Engine::open(&settings, Arc::new(Known::anonymous())) }).map_err(plain)?;
-    Ok((engine, tokio))
+    let engine = tokio.block_on(async { Engine::open(&settings, logins.clone()) }).map_err(plain)?;
+    Ok(Opened { engine, tokio, logins })
 }
 
-fn plain(error: Error) -> anyhow::Error {
+/// Wraps an error that belongs to no line of a Dockerfile.
+pub(crate) fn plain(error: Error) -> anyhow::Error {
     FailedBuild { error, source: None, log: (Vec::new(), 0) }.into()
 }
 
@@ -49,7 +58,7 @@ pub(crate) fn run(root: Option<&Path>, args: &Build) -> Result<()> {
         .outputs
         .iter()
         .any(|output| matches!(output, Output::Oci { dest: Dest::Stdout, .. } | Output::Tar(Dest::Stdout)));
-    let (engine, tokio) = engine(root, args.runtime.as_deref())?;
+    let Opened { engine, tokio, logins } = engine(root, args.runtime.as_deref())?;
     let show = Arc::new(Mutex::new(Show::new(if args.quiet { Progress::Quiet } else { args.progress })));
     let cancel = Cancel::new();
     let observer = {
@@ -62,6 +71,9 @@ pub(crate) fn run(root: Option<&Path>, args: &Build) -> Result<()> {
     });
     let mut show = show.lock().unwrap_or_else(PoisonError::into_inner);
     show.finish();
+    for warning in logins.take_warnings() {
+        eprintln!("warning: {warning}");
+    }
     let report = match result {
         Ok(report) => report,
         Err(error) => {
@@ -143,9 +155,21 @@ fn usage(text: String) -> anyhow::Error {
 /// Says in the engine's terms what the flags ask for.
 fn spec(args: &Build) -> Result<JobSpec> {
     let context = args.context.clone();
-    let opened = std::fs::metadata(&context);
-    if !opened.with_context(|| format!("cannot open the context `{}`", context.display()))?.is_dir() {
-        return Err(usage(format!("the context `{}` is no folder", context.display())));
+    let given = context.display();
+    match std::fs::metadata(&context) {
+        Ok(meta) if meta.is_dir() => {}
+        Ok(_) => return Err(usage(format!("the context `{given}` is no folder"))),
+        Err(_) if given.to_string() == "-" || given.to_string().contains("://") => {
+            return Err(usage(format!(
+                "the context `{given}`: only folders can be contexts so far; unpack or clone it first"
+            )));
+        }
+        Err(error) => return Err(usage(format!("cannot open the context `{given}`: {error}"))),
+    }
+    for name in &args.tags {
+        if let Err(error) = Reference::parse_normalized(name) {
+            return Err(usage(format!("-t `{name}`: {error}")));
+        }
     }
     let dockerfile = match &args.file {
         None => (context.clone(), "Dockerfile".to_owned()),
@@ -203,7 +227,13 @@ fn spec(args: &Build) -> Result<JobSpec> {
         opts.insert("image-resolve-mode".to_owned(), "pull".to_owned());
     }
     let contexts = args.build_contexts.iter().map(|text| named_context(text)).collect::<Result<_>>()?;
-    let outputs = args.outputs.iter().map(|spec| output(spec)).collect::<Result<_>>()?;
+    let outputs: Vec<Output> = args.outputs.iter().map(|spec| output(spec)).collect::<Result<_>>()?;
+    let has_image = outputs.iter().any(|output| matches!(output, Output::Oci { .. }));
+    if !has_image && (args.iidfile.is_some() || args.metadata_file.is_some()) {
+        return Err(usage(
+            "--iidfile and --metadata-file need an output with an image (-o type=oci,...)".into(),
+        ));
+    }
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
     Ok(JobSpec {
         context,

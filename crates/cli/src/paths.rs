@@ -3,15 +3,17 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
+use cooper_executor::namespace::{self, Mode};
 
 /// Returns the folder of the state: what was asked for, else the user's or, as real root, the system's.
 ///
-/// To be called before the namespaces are entered: in one of them everybody is root.
+/// In a user namespace, as this process may have entered it by running itself again, everybody is root: only who is root
+/// outside of one has the system's.
 pub(crate) fn store(asked: Option<&Path>) -> Result<PathBuf> {
     if let Some(path) = asked {
         return Ok(std::path::absolute(path)?);
     }
-    if rustix::process::geteuid().is_root() {
+    if rustix::process::geteuid().is_root() && namespace::mode()? == Mode::Root {
         return Ok("/var/lib/cooper".into());
     }
     under("XDG_DATA_HOME", ".local/share").map(|dir| dir.join("cooper"))

@@ -78,7 +78,8 @@ impl Report {
 
     fn of_build(failed: &FailedBuild) -> Self {
         match &failed.error {
-            Error::Frontend(error) => {
+            Error::Frontend(error) | Error::Unreachable(error) => {
+                let unreachable = matches!(failed.error, Error::Unreachable(_));
                 let owned;
                 let place = match (&error.source, error.lines.first()) {
                     (Some(source), Some(lines)) => {
@@ -89,7 +90,13 @@ impl Report {
                     _ => None,
                 };
                 let help = error.suggestion.as_ref().map(|name| format!("did you mean `{name}`?"));
-                Self { text: message(&error.message, place, &[], help), code: FAILED }
+                let help = help.or_else(|| {
+                    unreachable.then(|| {
+                        "give the image by --build-context NAME=oci-layout://DIR, or a mirror in the configuration".to_owned()
+                    })
+                });
+                let code = if unreachable { ENVIRONMENT } else { FAILED };
+                Self { text: message(&error.message, place, &[], help), code }
             }
             Error::FailedStep(step) => Self::of_step(step, failed),
             Error::Cancelled => {

@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use anyhow::{Context as _, Result, bail};
-use cooper_engine::ImageName;
+use anyhow::{Context as _, Result};
+use cooper_engine::{Error, ImageName};
 use cooper_oci::{Platform, Reference};
 use serde_json::json;
 
@@ -12,9 +12,9 @@ use crate::build;
 pub(crate) fn run(root: Option<&Path>, image: &str, json: bool) -> Result<()> {
     let reference =
         Reference::parse_normalized(image).with_context(|| format!("`{image}` is no image name"))?;
-    let (engine, runtime) = build::engine(root, None)?;
+    let build::Opened { engine, tokio, .. } = build::engine(root, None)?;
     let name = ImageName::Registry(reference);
-    let found = runtime.block_on(engine.images().resolve(&name, &Platform::host()));
+    let found = tokio.block_on(engine.images().resolve(&name, &Platform::host()));
     match found {
         Ok(image) if json => {
             println!("{}", json!({"digest": image.digest, "manifest": image.manifest, "unreachable": false}));
@@ -28,7 +28,7 @@ pub(crate) fn run(root: Option<&Path>, image: &str, json: bool) -> Result<()> {
             if json {
                 println!("{}", json!({"error": error.to_string(), "unreachable": error.is_unreachable()}));
             }
-            bail!(error)
+            Err(build::plain(Error::Source(error)))
         }
     }
 }

@@ -1,12 +1,14 @@
 //! Answering the frontend: files of folders, configurations of images, all of a round at the same time.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use cooper_frontend::{
-    Answers, Ask, Built, FileQuestion, ImageQuestion, Outcome, Request, ResolvedImage, convert,
+    Answers, Ask, Built, FileQuestion, ImageQuestion, LineRange, Outcome, Request, ResolvedImage, convert,
+    detect_syntax,
 };
 use cooper_llb::{Graph, Op, decode_definition};
-use cooper_oci::{Digest, Platform, Timestamp};
+use cooper_oci::{Digest, Platform, Reference, Timestamp};
 
 use crate::error::Error;
 use crate::events::Events;
@@ -23,12 +25,37 @@ pub(crate) async fn converted(
 ) -> Result<Box<Built>, Error> {
     let mut answers = Answers::default();
     for _ in 0..ROUNDS {
-        match convert(request, &answers)? {
-            Outcome::Done(built) => return Ok(built),
-            Outcome::Missing(asks) => answer(asks, &mut answers, sources, events).await,
+        match convert(request, &answers) {
+            Err(error) if sources.unreachable.load(Ordering::Relaxed) => {
+                return Err(Error::Unreachable(error));
+            }
+            Err(error) => return Err(error.into()),
+            Ok(Outcome::Done(built)) => {
+                syntax(&built)?;
+                return Ok(built);
+            }
+            Ok(Outcome::Missing(asks)) => answer(asks, &mut answers, sources, events).await,
         }
     }
     Err(Error::Unsupported("a frontend that never has enough answers".into()))
+}
+
+/// Refuses a Dockerfile that names a language which is not the built-in one.
+///
+/// Any version of `docker/dockerfile` is taken as built in; what a later one adds is an error where it is used.
+fn syntax(built: &Built) -> Result<(), Error> {
+    let Some(directive) = detect_syntax(&built.source.text) else { return Ok(()) };
+    let image = directive.value.split_whitespace().next().unwrap_or_default();
+    let name = Reference::parse_normalized(image).map(|reference| reference.name()).unwrap_or_default();
+    if matches!(&*name, "docker.io/docker/dockerfile" | "docker.io/docker/dockerfile-upstream") {
+        return Ok(());
+    }
+    Err(Error::Frontend(cooper_frontend::Error {
+        message: format!("the syntax `{image}` is another frontend, and only docker/dockerfile is built in"),
+        suggestion: None,
+        lines: vec![LineRange { start: directive.line, end: directive.line }],
+        source: Some(built.source.clone()),
+    }))
 }
 
 async fn answer(asks: Vec<Ask>, answers: &mut Answers, sources: &Arc<Sources>, events: &Arc<Events>) {
@@ -72,7 +99,12 @@ async fn image(question: &ImageQuestion, sources: &Sources) -> Result<ResolvedIm
             digest: Some(image.digest),
             config: image.config,
         }),
-        Err(error) => Err(chain(&error)),
+        Err(error) => {
+            if error.is_unreachable() {
+                sources.unreachable.store(true, Ordering::Relaxed);
+            }
+            Err(chain(&error))
+        }
     }
 }
 

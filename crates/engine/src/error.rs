@@ -12,6 +12,9 @@ pub enum Error {
     /// The Dockerfile, an option or an answer to the frontend is wrong.
     #[error(transparent)]
     Frontend(#[from] cooper_frontend::Error),
+    /// The Dockerfile needs an image whose registry cannot be reached at all.
+    #[error(transparent)]
+    Unreachable(cooper_frontend::Error),
     /// A definition cannot be read as a graph.
     #[error("the graph of the build is not valid")]
     Graph(#[source] cooper_llb::Error),

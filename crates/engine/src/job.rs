@@ -1,6 +1,6 @@
 //! One build from its description to what comes out.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -11,7 +11,7 @@ use cooper_llb::{Graph, decode_definition};
 use cooper_oci::Platform;
 use cooper_progress::EventKind;
 use cooper_registry::{Auth, Client};
-use cooper_solver::{Node, Nonce};
+use cooper_solver::{Node, Nonce, VertexId};
 use cooper_source::{ImageName, Images};
 use cooper_store::Store;
 use tempfile::TempDir;
@@ -105,7 +105,7 @@ impl Engine {
         for warning in &built.warnings {
             events.warning(warning, &built.source);
         }
-        let mut vertices = std::collections::HashMap::new();
+        let mut vertices = HashMap::new();
         let mut nodes = Vec::new();
         let mut targets = Vec::new();
         let mut platforms = Vec::new();
@@ -155,8 +155,9 @@ impl Engine {
             pinned: Default::default(),
             ran: Default::default(),
         });
+        let readers = readers(&nodes);
         let exported = drive(Arc::new(Shared(work.clone())), nodes, targets, spec.jobs, cancel).await;
-        let exported = exported.map_err(|error| attributed(error, &work))?;
+        let exported = exported.map_err(|error| attributed(error, &work, &readers))?;
         work.sources.save()?;
         let store = self.store.clone();
         tokio::task::spawn_blocking(move || store.sync()).await.map_err(|_| Error::Stalled)??;
@@ -212,11 +213,28 @@ impl Engine {
     }
 }
 
-/// Says of a failed step where it stands.
-fn attributed(error: Error, work: &Work) -> Error {
+/// Lists for each vertex one that reads it.
+fn readers(nodes: &[Node]) -> HashMap<VertexId, VertexId> {
+    let edges = nodes.iter().flat_map(|node| node.inputs.iter().map(|input| (input.vertex, node.vertex)));
+    // The first reader counts: it is the one nearest to where the vertex was asked for.
+    let mut out = HashMap::new();
+    for (read, by) in edges {
+        out.entry(read).or_insert(by);
+    }
+    out
+}
+
+/// Says of a failed step where it stands. A source has no line of its own; it stands where it is read.
+fn attributed(error: Error, work: &Work, readers: &HashMap<VertexId, VertexId>) -> Error {
     let Error::Step { vertex, error } = error else { return error };
-    let Some(vertex) = work.vertices.get(&vertex) else { return Error::Step { vertex, error } };
-    let steps = work.events.steps(vertex.digest);
+    let id = vertex;
+    let Some(vertex) = work.vertices.get(&id) else { return Error::Step { vertex: id, error } };
+    let mut steps = work.events.steps(vertex.digest);
+    if let Some(reader) = readers.get(&id).and_then(|reader| work.vertices.get(reader))
+        && steps.is_empty()
+    {
+        steps = work.events.steps(reader.digest);
+    }
     Error::FailedStep(Box::new(FailedStep {
         vertex: vertex.digest,
         name: vertex.name().unwrap_or_default().to_owned(),

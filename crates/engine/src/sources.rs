@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use cooper_layer::LayerId;
@@ -26,6 +27,8 @@ pub(crate) struct Sources {
     pub(crate) layouts: BTreeMap<String, PathBuf>,
     /// Makes keys of folders differ from build to build: what is in them is in the keys of their readers.
     pub(crate) nonce: [u8; 32],
+    /// A registry could not be reached, which is nothing that the Dockerfile can be blamed for.
+    pub(crate) unreachable: AtomicBool,
     opened: Mutex<HashMap<(String, String), Arc<Folder>>>,
 }
 
@@ -70,7 +73,15 @@ impl Sources {
         folders: BTreeMap<String, PathBuf>,
         layouts: BTreeMap<String, PathBuf>,
     ) -> Self {
-        Self { store, images, folders, layouts, nonce: crate::nonce(), opened: Mutex::default() }
+        Self {
+            store,
+            images,
+            folders,
+            layouts,
+            nonce: crate::nonce(),
+            unreachable: AtomicBool::new(false),
+            opened: Mutex::default(),
+        }
     }
 
     /// Finds out what a source is now.

@@ -97,8 +97,12 @@ pub fn enter() -> Result<Mode, NamespaceError> {
     reexec::run_in_child(maps.as_ref(), uid, gid)
 }
 
-/// Tells how the process runs, by the id maps of its user namespace.
-pub(crate) fn mode() -> io::Result<Mode> {
+/// Tells how a process whose effective user is root runs, by the id maps of its user namespace.
+///
+/// # Errors
+///
+/// If /proc cannot be read.
+pub fn mode() -> io::Result<Mode> {
     let uids = map_of_process("/proc/self/uid_map")?;
     let gids = map_of_process("/proc/self/gid_map")?;
     Ok(if uids == IdMap::identity() {

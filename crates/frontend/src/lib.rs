@@ -66,7 +66,7 @@ use failure::Stop;
 use options::Options;
 
 /// Ignore patterns: what a source's `local.excludepatterns` mean to who reads the folder.
-pub use cooper_dockerfile::ignore;
+pub use cooper_dockerfile::{detect_syntax, ignore};
 
 pub use built::{Built, BuiltPlatform, Outcome, Step, UnusedStage, Warning};
 pub use error::{Error, LineRange, SourceText};

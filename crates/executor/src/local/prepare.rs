@@ -128,7 +128,7 @@ fn check(executor: &Inner, step: &Step) -> Result<usize, StepError> {
     if step.security == Security::Insecure && !executor.allow_insecure {
         return Err(StepError::NotAllowed {
             what: "an insecure step".to_owned(),
-            remedy: "allow it with `--allow security.insecure`".to_owned(),
+            remedy: "this builder was not told to allow it".to_owned(),
         });
     }
     let host = cooper_oci::Platform::host();
