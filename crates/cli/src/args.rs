@@ -60,7 +60,7 @@ pub(crate) struct Build {
     #[arg(long = "build-arg", value_name = "NAME[=VALUE]")]
     pub(crate) build_args: Vec<String>,
 
-    /// A further context, or what an image name stands for: NAME=DIR | docker-image://REF | oci-layout://DIR[:TAG|@DIGEST].
+    /// A further context, or what an image name stands for: `NAME=DIR | docker-image://REF | oci-layout://DIR[:TAG|@DIGEST]`.
     #[arg(long = "build-context", value_name = "NAME=SOURCE")]
     pub(crate) build_contexts: Vec<String>,
 

@@ -1,7 +1,7 @@
 //! Runs one process in a root through crun or runc; file operations without a container.
 //!
 //! What it holds: a [`Step`] (one process, its root and mounts, all by the ids of layers), the trait [`Executor`] that
-//! runs steps anywhere, the [`LocalExecutor`] that runs them here, [`file`] for operations that need no process, and
+//! runs steps anywhere, the [`LocalExecutor`] that runs them here, [`mod@file`] for operations that need no process, and
 //! [`namespace`], which a program enters first.
 //!
 //! What it leaves to others: where layers are kept and how they become directories (the port [`Workspaces`]), what is
