@@ -34,7 +34,7 @@ pub(crate) async fn converted(
                 syntax(&built)?;
                 return Ok(built);
             }
-            Ok(Outcome::Missing(asks)) => answer(asks, &mut answers, sources, events).await,
+            Ok(Outcome::Missing(asks)) => answer(asks, &mut answers, sources, events).await?,
         }
     }
     Err(Error::Unsupported("a frontend that never has enough answers".into()))
@@ -58,7 +58,12 @@ fn syntax(built: &Built) -> Result<(), Error> {
     }))
 }
 
-async fn answer(asks: Vec<Ask>, answers: &mut Answers, sources: &Arc<Sources>, events: &Arc<Events>) {
+async fn answer(
+    asks: Vec<Ask>,
+    answers: &mut Answers,
+    sources: &Arc<Sources>,
+    events: &Arc<Events>,
+) -> Result<(), Error> {
     let mut images = tokio::task::JoinSet::new();
     for ask in asks {
         match ask {
@@ -83,10 +88,10 @@ async fn answer(asks: Vec<Ask>, answers: &mut Answers, sources: &Arc<Sources>, e
         }
     }
     while let Some(done) = images.join_next().await {
-        if let Ok((question, answer)) = done {
-            answers.images.insert(question, answer);
-        }
+        let (question, answer) = done.map_err(|_| Error::Panicked)?;
+        answers.images.insert(question, answer);
     }
+    Ok(())
 }
 
 async fn image(question: &ImageQuestion, sources: &Sources) -> Result<ResolvedImage, String> {

@@ -21,6 +21,9 @@ pub(crate) type Fault = Arc<StepError>;
 const JOB: JobId = JobId(1);
 const DEMAND: DemandId = DemandId(1);
 
+/// A result that is gone again whenever it was made again will not stay the next time either.
+const LOSSES: u32 = 3;
+
 /// A run that has a slot.
 #[derive(Debug, Clone)]
 pub(crate) struct Run {
@@ -28,6 +31,8 @@ pub(crate) struct Run {
     pub(crate) key: Key,
     pub(crate) forced: bool,
     pub(crate) inputs: Vec<ResultId>,
+    /// The bytes of its result were lost: they must be here afterwards, whatever else would do.
+    pub(crate) need_bytes: bool,
     pub(crate) cancel: Cancel,
 }
 
@@ -136,6 +141,8 @@ pub(crate) async fn drive<W: Worker>(
         open: 0,
         age: 0,
         finishing: false,
+        results: None,
+        losses: HashMap::new(),
         outcome: None,
     };
     driver.handle(Event::Grow { demand: DEMAND, nodes })?;
@@ -157,7 +164,18 @@ struct Driver<W: Worker> {
     open: usize,
     age: u64,
     finishing: bool,
+    /// What the targets are bound to, as long as nobody has taken it further.
+    results: Option<Vec<ResultId>>,
+    /// How often finishing found a result's bytes gone.
+    losses: HashMap<ResultId, u32>,
     outcome: Option<Result<W::Finished, Error>>,
+}
+
+impl<W: Worker> Drop for Driver<W> {
+    fn drop(&mut self) {
+        // Nobody listens any more, also where the caller has dropped the build: nothing may go on alone.
+        self.flying.values().for_each(Cancel::cancel);
+    }
 }
 
 impl<W: Worker> Driver<W> {
@@ -165,10 +183,7 @@ impl<W: Worker> Driver<W> {
         loop {
             self.carry_out()?;
             if self.open == 0 {
-                return match self.outcome {
-                    Some(outcome) => outcome,
-                    None => Err(Error::Stalled),
-                };
+                return self.outcome.take().unwrap_or(Err(Error::Stalled));
             }
             let message = tokio::select! {
                 message = self.receive.recv() => message,
@@ -183,11 +198,8 @@ impl<W: Worker> Driver<W> {
             match message {
                 Message::Event(event) => self.handle(event)?,
                 Message::Finished(result) => self.finished(result)?,
-                // What the task was to answer nobody knows; its runs are cancelled and the build ends.
-                Message::Panicked => {
-                    self.flying.values().for_each(Cancel::cancel);
-                    return Err(Error::Panicked);
-                }
+                // What it was to answer nobody knows, and the solver waits for it in vain: the build ends with the rest.
+                Message::Panicked => self.end(Err(Error::Panicked))?,
             }
         }
     }
@@ -215,9 +227,38 @@ impl<W: Worker> Driver<W> {
         match result {
             Ok(finished) => self.end(Ok(finished)),
             Err(Unfinished::Failed(error)) => self.end(Err(error)),
-            Err(Unfinished::Missing(result)) if self.outcome.is_none() => self.handle(Event::Lost { result }),
-            Err(Unfinished::Missing(_)) => Ok(()),
+            Err(Unfinished::Missing(_)) if self.outcome.is_some() => Ok(()),
+            Err(Unfinished::Missing(result)) => self.missing(result),
         }
+    }
+
+    /// Has a result made again that finishing needs. Where that leads to nothing, it is said so: nobody waits for ever.
+    fn missing(&mut self, result: ResultId) -> Result<(), Error> {
+        let losses = self.losses.entry(result).or_default();
+        *losses += 1;
+        if *losses > LOSSES {
+            return self.end(Err(Error::Unattributed(StepError::LostAgain)));
+        }
+        self.handle(Event::Lost { result })?;
+        let is_work = |request: &Request<Fault>| !matches!(request, Request::Note(_) | Request::Free { .. });
+        let asked = self.requests.iter().any(is_work);
+        if asked || self.open > 0 {
+            return Ok(());
+        }
+        // Nothing was bound to it. It may have been made again while finishing looked at what was there before.
+        match self.results.take() {
+            Some(results) => self.finish(results),
+            None => return self.end(Err(Error::Unattributed(StepError::LostAgain))),
+        }
+        Ok(())
+    }
+
+    fn finish(&mut self, results: Vec<ResultId>) {
+        self.finishing = true;
+        self.results = None;
+        self.open += 1;
+        let (worker, answer) = (self.worker.clone(), self.answer());
+        tokio::spawn(async move { answer.give(Message::Finished(worker.finish(results).await)) });
     }
 
     fn carry_out(&mut self) -> Result<(), Error> {
@@ -249,12 +290,13 @@ impl<W: Worker> Driver<W> {
                 move |worker| async move { worker.find(vertex, key, need_bytes).await },
                 |ask, hit| Event::Found { ask, hit },
             ),
-            Request::Run { flight, vertex, key, nonce, inputs, priority, .. } => {
+            Request::Run { flight, vertex, key, nonce, inputs, need_bytes, priority, .. } => {
                 self.open += 1;
                 self.age += 1;
                 self.queue.push(Waiting { priority, age: std::cmp::Reverse(self.age), flight });
                 let cancel = Cancel::new();
-                self.queued.insert(flight, Run { vertex, key, forced: nonce.is_some(), inputs, cancel });
+                let forced = nonce.is_some();
+                self.queued.insert(flight, Run { vertex, key, forced, inputs, need_bytes, cancel });
             }
             Request::Stop { flight } => {
                 if self.queued.remove(&flight).is_some() {
@@ -272,11 +314,10 @@ impl<W: Worker> Driver<W> {
                 self.end(Err(Error::Step { vertex: failed.vertex, error: failed.error }))?;
             }
             Request::Done { result: Ok(results), .. } => {
-                if self.outcome.is_none() && !self.finishing {
-                    self.finishing = true;
-                    self.open += 1;
-                    let (worker, answer) = (self.worker.clone(), self.answer());
-                    tokio::spawn(async move { answer.give(Message::Finished(worker.finish(results).await)) });
+                if self.finishing {
+                    self.results = Some(results);
+                } else if self.outcome.is_none() {
+                    self.finish(results);
                 }
             }
             Request::Note(note) => self.worker.note(&note),
@@ -338,3 +379,6 @@ impl<W: Worker> Driver<W> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

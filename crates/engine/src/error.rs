@@ -152,6 +152,12 @@ pub enum StepError {
     /// A source is gone from the store and from where it came from.
     #[error("the files of this source are gone and cannot be fetched again")]
     SourceLost,
+    /// Bytes go as often as they are made.
+    #[error("the files of a result are gone, and making them again does not help")]
+    LostAgain,
+    /// A folder of the user's is never the same twice while it is read.
+    #[error("`{0}` keeps changing while the step reads it")]
+    Changing(PathBuf),
     /// It is not there yet.
     #[error("{0} is not supported yet")]
     Unsupported(String),
@@ -170,6 +176,31 @@ impl From<cooper_executor::StepError> for StepError {
 }
 
 impl StepError {
+    /// Returns the layer whose bytes were not there, if that is what happened, to whomever it happened.
+    pub(crate) fn lost_layer(&self) -> Option<cooper_layer::LayerId> {
+        use std::error::Error as _;
+        let lost = |error: &cooper_store::Error| match error {
+            cooper_store::Error::Lost(layer) => Some(*layer),
+            _ => None,
+        };
+        if let Self::Store(error) = self {
+            return lost(error);
+        }
+        // The executor hands on what its workspaces say.
+        let mut next = self.source();
+        while let Some(error) = next {
+            let known = match error.downcast_ref::<Self>() {
+                Some(Self::Store(error)) => Some(error),
+                _ => error.downcast_ref::<cooper_store::Error>(),
+            };
+            if let Some(layer) = known.and_then(lost) {
+                return Some(layer);
+            }
+            next = error.source();
+        }
+        None
+    }
+
     /// Tells whether the same would have happened to anybody who runs the step.
     pub(crate) fn is_reproducible(&self) -> bool {
         matches!(

@@ -55,7 +55,7 @@ struct State {
     folders: HashSet<Digest>,
     ran: Vec<RanStep>,
     merged: Vec<Merge>,
-    cached: usize,
+    cached: HashSet<Digest>,
 }
 
 impl Events {
@@ -134,8 +134,19 @@ impl Events {
     }
 
     pub(crate) fn started(&self, vertex: Digest) {
-        self.state().running.insert(vertex, self.started.elapsed());
+        {
+            let mut state = self.state();
+            state.running.insert(vertex, self.started.elapsed());
+            // It may have been stopped before, and is taken up again.
+            state.completed.remove(&vertex);
+            state.cached.remove(&vertex);
+        }
         self.send(EventKind::Started { vertex });
+    }
+
+    /// Takes back that a vertex runs: it found that it has to begin anew.
+    pub(crate) fn gave_up(&self, vertex: Digest) {
+        self.state().running.remove(&vertex);
     }
 
     pub(crate) fn completed(&self, vertex: Digest, cached: bool, error: Option<String>) {
@@ -151,7 +162,7 @@ impl Events {
                 let (text, end) = (first.text.clone(), self.started.elapsed());
                 state.ran.push(RanStep { places: steps.iter().map(place).collect(), text, start, end });
             } else if cached && !steps.is_empty() {
-                state.cached += 1;
+                state.cached.insert(vertex);
             }
         }
         self.send(EventKind::Completed { vertex, cached, error });
@@ -234,7 +245,7 @@ impl Events {
         let mut state = self.state();
         let mut ran = std::mem::take(&mut state.ran);
         ran.sort_by_key(|step| step.start);
-        (ran, std::mem::take(&mut state.merged), state.cached)
+        (ran, std::mem::take(&mut state.merged), state.cached.len())
     }
 
     /// Returns the steps that a vertex stands for.

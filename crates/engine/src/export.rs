@@ -78,7 +78,16 @@ impl Export {
         let shared = work.clone();
         let write = move || shared.export.write(&shared, &roots);
         let exported = tokio::task::spawn_blocking(write).await.map_err(|_| failed(StepError::Panicked))?;
-        exported.map_err(Unfinished::Failed)
+        exported.map_err(|error| {
+            // Gone between the look and the use?
+            let Error::Store(cooper_store::Error::Lost(layer)) = &error else {
+                return Unfinished::Failed(error);
+            };
+            let lost = results.iter().copied().find(
+                |id| matches!(work.results.get(*id), Some(Root::Layers(layers)) if layers.contains(layer)),
+            );
+            lost.map_or(Unfinished::Failed(error), Unfinished::Missing)
+        })
     }
 
     fn write(&self, work: &Work, roots: &[Arc<[LayerId]>]) -> Result<Exported, Error> {

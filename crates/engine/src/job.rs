@@ -154,13 +154,17 @@ impl Engine {
             export: Export { outputs: spec.outputs, names: spec.names, platforms },
             pinned: Default::default(),
             ran: Default::default(),
+            changed: Default::default(),
         });
         let readers = readers(&nodes);
         let exported = drive(Arc::new(Shared(work.clone())), nodes, targets, spec.jobs, cancel).await;
-        let exported = exported.map_err(|error| attributed(error, &work, &readers))?;
-        work.sources.save()?;
-        let store = self.store.clone();
-        tokio::task::spawn_blocking(move || store.sync()).await.map_err(|_| Error::Stalled)??;
+        let exported = exported.map_err(|error| attributed(error, &work, &readers));
+        // What a failed build has finished and learnt is kept, too; its own error counts more than one of this.
+        let finished = work.clone();
+        let save = move || finished.sources.save().and_then(|()| finished.store.sync());
+        let saved = tokio::task::spawn_blocking(save).await.map_err(|_| Error::Panicked);
+        let exported = exported?;
+        saved??;
         let (ran, merged, cached) = events.summary();
         let unused =
             built.platforms.first().map(|platform| platform.unused_stages.clone()).unwrap_or_default();

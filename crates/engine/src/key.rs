@@ -121,7 +121,9 @@ fn is_partial(mount: &pb::Mount) -> bool {
 
 /// Returns how a copy selects its source.
 pub(crate) fn selector(copy: &pb::FileActionCopy) -> Selector {
-    Selector { path: copy.src.clone(), wildcard: copy.allow_wildcard, follow: copy.follow_symlink }
+    // An archive that is unpacked is found through links in any case.
+    let follow = copy.follow_symlink || copy.attempt_unpack_docker_compatibility;
+    Selector { path: copy.src.clone(), wildcard: copy.allow_wildcard, follow }
 }
 
 /// Returns the key of an output of a file op, a merge or a diff: a function of the key alone.

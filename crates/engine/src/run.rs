@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use cooper_executor::file::{self, Root as FileRoot};
 use cooper_executor::{
-    Cancel, Executor as _, ExtraHost, Io, Mount, MountFrom, Network, Process, Security, Step, Stream, Ulimit,
+    Executor as _, ExtraHost, Io, Mount, MountFrom, Network, Process, Security, Step, Stream, Ulimit,
 };
 use cooper_layer::{LayerId, Owners, Timestamp};
 use cooper_llb::{NONE, Op, Vertex, pb};
@@ -12,6 +12,7 @@ use cooper_oci::Digest;
 use cooper_store::View;
 
 use crate::context::Folder;
+use crate::drive::Run;
 use crate::error::StepError;
 use crate::keep::{Naming, keep};
 use crate::key::of_output;
@@ -26,18 +27,21 @@ impl Work {
     pub(crate) async fn run_vertex(
         self: &Arc<Self>,
         vertex: &Arc<Vertex>,
-        key: Digest,
-        forced: bool,
+        run: &Run,
         inputs: Vec<Root>,
-        cancel: &Cancel,
     ) -> Result<Made, StepError> {
+        if let Op::Exec(exec) = &vertex.op {
+            return self.exec(vertex, exec, run, inputs).await;
+        }
+        // All of these may copy files.
+        let (work, vertex, run) = (self.clone(), vertex.clone(), run.clone());
+        let run = move || work.without_container(&vertex, &run, &inputs);
+        tokio::task::spawn_blocking(run).await.map_err(|_| StepError::Panicked)?
+    }
+
+    fn without_container(&self, vertex: &Vertex, run: &Run, inputs: &[Root]) -> Result<Made, StepError> {
         match &vertex.op {
-            Op::Exec(exec) => self.exec(vertex, exec, forced, &inputs, cancel).await,
-            Op::File(_) => {
-                let (work, vertex) = (self.clone(), vertex.clone());
-                let run = move || work.file(&vertex, key, forced, &inputs);
-                tokio::task::spawn_blocking(run).await.map_err(|_| StepError::Panicked)?
-            }
+            Op::File(op) => self.file(vertex, op, run, inputs),
             Op::Merge(places) => {
                 let mut layers = Vec::new();
                 for place in places {
@@ -53,6 +57,7 @@ impl Work {
                     pass.outputs.iter().map(|at| usize::try_from(*at).ok().and_then(|at| inputs.get(at)));
                 outputs.map(|root| Ok(self.layers(root)?.to_vec())).collect()
             }
+            Op::Exec(_) => Err(StepError::Panicked),
             Op::Source(source) => Err(StepError::Unsupported(format!("source `{}`", source.identifier))),
             Op::Build(_) => Err(StepError::Unsupported("a build op (a graph inside a result)".into())),
         }
@@ -69,6 +74,7 @@ impl Work {
 
     /// Copies a whole folder into a layer, for those who need one (a mount, an export, a merge).
     fn folder_layer(&self, folder: &Folder) -> Result<LayerId, StepError> {
+        let digest = folder.whole_digest()?;
         let workspace = self.store.workspace(&[])?;
         let target = self.open(workspace.root())?;
         let copy = file::Copy {
@@ -79,23 +85,39 @@ impl Work {
             source_owner: Some(file::Owner::default()),
             ..file::Copy::default()
         };
-        file::apply(&file::Action::Copy(copy), &target, Some(&self.open(folder.path())?))?;
-        keep(&self.store, workspace, Naming::Key(folder.whole_digest()?), false)
+        let source = FileRoot::open(folder.path()).map_err(|error| StepError::Io {
+            action: "open the folder",
+            path: folder.path().to_owned(),
+            error,
+        })?;
+        file::apply(&file::Action::Copy(copy), &target, Some(&source.with_owners(Owners::Set)))?;
+        drop(target);
+        // The layer stands for this content from now on: it must be what was copied.
+        folder.refresh();
+        if folder.whole_digest()? != digest {
+            return Err(StepError::Changing(folder.path().to_owned()));
+        }
+        keep(&self.store, workspace, Naming::Key(digest), false)
     }
 
     async fn exec(
         self: &Arc<Self>,
-        vertex: &Vertex,
+        vertex: &Arc<Vertex>,
         exec: &pb::ExecOp,
-        forced: bool,
-        inputs: &[Root],
-        cancel: &Cancel,
+        run: &Run,
+        inputs: Vec<Root>,
     ) -> Result<Made, StepError> {
-        let step = self.step(vertex, exec, inputs)?;
+        // A folder that is mounted is copied first.
+        let prepare = {
+            let (work, vertex, exec, inputs) = (self.clone(), vertex.clone(), exec.clone(), inputs.clone());
+            move || work.step(&vertex, &exec, &inputs)
+        };
+        let blocking = |_| StepError::Panicked;
+        let step = tokio::task::spawn_blocking(prepare).await.map_err(blocking)??;
         let (work, digest) = (self.clone(), vertex.digest);
         let io = Io::new(move |stream, bytes| work.events.log(digest, stream == Stream::Stderr, bytes));
-        let executor = if forced { &self.forced_executor } else { &self.executor };
-        let done = executor.run(&step, io, cancel).await?;
+        let executor = if run.forced { &self.forced_executor } else { &self.executor };
+        let done = executor.run(&step, io, &run.cancel).await?;
         if !done.exit.success {
             return Err(StepError::Exit {
                 code: done.exit.code,
@@ -119,6 +141,11 @@ impl Work {
                 *slot = layers;
             }
         }
+        let check = {
+            let (work, vertex, run) = (self.clone(), vertex.clone(), run.clone());
+            move || work.unchanged(&vertex, &run, &inputs)
+        };
+        tokio::task::spawn_blocking(check).await.map_err(blocking)??;
         Ok(outs)
     }
 
@@ -209,8 +236,7 @@ impl Work {
             .map_err(|error| StepError::Io { action: "open", path: path.to_owned(), error })
     }
 
-    fn file(&self, vertex: &Vertex, key: Digest, forced: bool, inputs: &[Root]) -> Result<Made, StepError> {
-        let Op::File(op) = &vertex.op else { return Err(StepError::Panicked) };
+    fn file(&self, vertex: &Vertex, op: &pb::FileOp, run: &Run, inputs: &[Root]) -> Result<Made, StepError> {
         let count = inputs.len() as i64;
         // Actions follow each other on one root. The wire form could say more (several roots, copies between
         // unfinished ones); no Dockerfile makes that.
@@ -237,7 +263,9 @@ impl Work {
             file::apply(&action, &target, source.as_ref().map(|source| &source.root))?;
         }
         drop(target);
-        layers.push(keep(&self.store, workspace, Naming::Key(of_output(&key, 0)), forced)?);
+        self.unchanged(vertex, run, inputs)?;
+        let key = Digest::from_bytes(run.key.0);
+        layers.push(keep(&self.store, workspace, Naming::Key(of_output(&key, 0)), run.forced)?);
         Ok(vec![layers])
     }
 

@@ -13,8 +13,8 @@ use cooper_executor::file::{Filter, Verdict};
 use cooper_layer::{Entry, Kind, LayerPath, Merged};
 use cooper_oci::{Digest, Hasher};
 
-/// A root with more links in a row than this is taken as a loop; the number is the kernel's (`MAXSYMLINKS`).
-const MAX_LINKS: u32 = 40;
+/// A root with more links in a row than this is taken as a loop: as many as file operations follow.
+const MAX_LINKS: u32 = 255;
 
 /// Which paths of a root are read.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -57,13 +57,17 @@ pub(crate) fn digest<T: Tree>(
     filter: Option<&Filter>,
 ) -> Result<Digest, T::Error> {
     let mut walk = Walk { tree, seen: BTreeMap::new() };
-    let parts: Vec<&[u8]> =
-        selector.path.as_bytes().split(|&b| b == b'/').filter(|p| !p.is_empty()).collect();
+    let parts = clean(selector.path.as_bytes());
     let mut selected = BTreeSet::new();
-    if selector.wildcard {
-        walk.expand(&LayerPath::root(), &parts, selector.follow, &mut selected)?;
-    } else if let Some(path) = walk.resolve(&LayerPath::root(), &parts, selector.follow, &mut 0)? {
-        selected.insert(path);
+    match parts.iter().position(|part| is_pattern(part)).filter(|_| selector.wildcard) {
+        Some(first) => {
+            let (base, wild) = parts.split_at(first);
+            let start = walk.resolve(&LayerPath::root(), base, true, &mut 0)?;
+            if let (Some(start), Some(pattern)) = (start, Pattern::new(&wild.join(&b'/'))) {
+                walk.expand(&start, &mut Vec::new(), &pattern, selector.follow, &mut selected)?;
+            }
+        }
+        None => selected.extend(walk.resolve(&LayerPath::root(), &parts, selector.follow, &mut 0)?),
     }
     for path in &selected {
         walk.below(path, filter)?;
@@ -130,30 +134,29 @@ impl<T: Tree> Walk<'_, T> {
         Ok(Some(at))
     }
 
-    /// Expands patterns component by component.
+    /// Finds what a pattern matches below a directory. Links are not followed on the way, and nothing is matched below a
+    /// match.
     fn expand(
         &mut self,
         at: &LayerPath,
-        parts: &[&[u8]],
+        relative: &mut Vec<u8>,
+        pattern: &Pattern,
         follow: bool,
         out: &mut BTreeSet<LayerPath>,
     ) -> Result<(), T::Error> {
-        let Some((part, rest)) = parts.split_first() else {
-            out.insert(at.clone());
-            return Ok(());
-        };
-        let names = if is_pattern(part) {
-            let mut names = self.tree.names(at)?;
-            names.retain(|name| matches(part, name));
-            names
-        } else {
-            vec![part.to_vec()]
-        };
-        for name in names {
-            let follow_this = follow || !rest.is_empty();
-            if let Some(next) = self.resolve(at, &[&name], follow_this, &mut 0)? {
-                self.expand(&next, rest, follow, out)?;
+        for name in self.tree.names(at)? {
+            let Ok(path) = at.join(&name) else { continue };
+            let length = relative.len();
+            if length > 0 {
+                relative.push(b'/');
             }
+            relative.extend_from_slice(&name);
+            if pattern.matches(relative) {
+                out.extend(self.resolve(at, &[&name], follow, &mut 0)?);
+            } else if pattern.may_match_below(relative) && self.tree.get(&path)? == Some(What::Directory) {
+                self.expand(&path, relative, pattern, follow, out)?;
+            }
+            relative.truncate(length);
         }
         Ok(())
     }
@@ -167,23 +170,28 @@ impl<T: Tree> Walk<'_, T> {
     }
 
     fn below(&mut self, selected: &LayerPath, filter: Option<&Filter>) -> Result<(), T::Error> {
-        let verdict = |relative: &[u8], directory: bool| match filter {
-            Some(filter) if !relative.is_empty() => filter(relative, directory),
-            _ => Verdict::Take,
-        };
         let mut open = vec![selected.clone()];
         while let Some(path) = open.pop() {
             let directory = path.is_root() || self.tree.get(&path)? == Some(What::Directory);
-            let relative = if path == *selected && !directory {
-                selected.name()
-            } else {
-                let whole = path.as_bytes();
-                let rest = whole.get(selected.as_bytes().len()..).unwrap_or_default();
-                rest.strip_prefix(b"/").unwrap_or(rest)
+            let whole = path.as_bytes();
+            let rest = whole.get(selected.as_bytes().len()..).unwrap_or_default();
+            let relative = rest.strip_prefix(b"/").unwrap_or(rest);
+            // What is named is taken; the filter decides about what is in it.
+            let verdict = match filter {
+                Some(filter) if path != *selected => filter(relative, directory),
+                _ => Verdict::Take,
             };
-            let verdict = verdict(relative, directory);
             if verdict == Verdict::Take {
                 self.see(&path)?;
+                // Directories that are only looked into come along, as the parents of what is taken.
+                let mut above = path.parent();
+                while let Some(parent) =
+                    above.filter(|parent| parent.as_bytes().len() > selected.as_bytes().len())
+                    && !self.seen.contains_key(&parent)
+                {
+                    self.see(&parent)?;
+                    above = parent.parent();
+                }
             }
             if directory && verdict != Verdict::Skip {
                 for name in self.tree.names(&path)? {
@@ -275,76 +283,143 @@ impl Line {
     }
 }
 
+/// Splits a path; `..` is taken by the letter, before any link is followed, as file operations take it.
+fn clean(path: &[u8]) -> Vec<&[u8]> {
+    let mut parts = Vec::new();
+    for part in path.split(|&b| b == b'/') {
+        match part {
+            b"" | b"." => {}
+            b".." => drop(parts.pop()),
+            part => parts.push(part),
+        }
+    }
+    parts
+}
+
+/// Tells whether a component has an unescaped `*`, `?` or `[`. Without one a backslash is a part of the name.
 fn is_pattern(part: &[u8]) -> bool {
-    part.iter().any(|b| matches!(b, b'*' | b'?' | b'[' | b'\\'))
-}
-
-/// Matches one component by Go's `filepath.Match` (`*`, `?`, `[a-z]`, `[^a-z]`, `\c`); a malformed pattern matches
-/// nothing.
-fn matches(pattern: &[u8], name: &[u8]) -> bool {
-    let (Ok(pattern), Ok(name)) = (std::str::from_utf8(pattern), std::str::from_utf8(name)) else {
-        return pattern == name;
-    };
-    let pattern: Vec<char> = pattern.chars().collect();
-    let name: Vec<char> = name.chars().collect();
-    // Where to go on after a mismatch: behind the last star, one character further.
-    let (mut p, mut n) = (0, 0);
-    let mut star: Option<(usize, usize)> = None;
-    loop {
-        if pattern.get(p) == Some(&'*') {
-            star = Some((p + 1, n));
-            p += 1;
-            continue;
-        }
-        if n == name.len() && p == pattern.len() {
-            return true;
-        }
-        match name.get(n).and_then(|&c| one(&pattern, p, c)) {
-            Some(next) => (p, n) = (next, n + 1),
-            None => match star {
-                Some((after, from)) if from < name.len() => {
-                    star = Some((after, from + 1));
-                    (p, n) = (after, from + 1);
-                }
-                _ => return false,
-            },
+    let mut bytes = part.iter();
+    while let Some(byte) = bytes.next() {
+        match byte {
+            b'\\' => drop(bytes.next()),
+            b'*' | b'?' | b'[' => return true,
+            _ => {}
         }
     }
+    false
 }
 
-/// Matches one character at `p` of the pattern and returns where the pattern goes on.
-fn one(pattern: &[char], p: usize, c: char) -> Option<usize> {
-    match *pattern.get(p)? {
-        '?' => Some(p + 1),
-        '\\' => (*pattern.get(p + 1)? == c).then_some(p + 2),
-        '[' => {
-            let mut p = p + 1;
-            let negated = pattern.get(p) == Some(&'^');
-            p += usize::from(negated);
-            let mut hit = false;
-            let mut first = true;
-            loop {
-                if pattern.get(p) == Some(&']') && !first {
-                    return (hit != negated).then_some(p + 1);
+/// A pattern as Go's `filepath.Match` reads it: `*`, `?`, `[a-z]`, `[^a-z]`, `\c`.
+#[derive(Debug)]
+struct Pattern(Vec<Token>);
+
+#[derive(Debug, PartialEq)]
+enum Token {
+    /// Any characters but `/`, also none.
+    Star,
+    /// One character but `/`.
+    Any,
+    Char(char),
+    /// One character in (or, negated, outside of) the ranges. As in Go, this may be `/`.
+    Class(bool, Vec<(char, char)>),
+}
+
+impl Pattern {
+    /// Reads a pattern; `None` if it is malformed: it matches nothing then.
+    fn new(text: &[u8]) -> Option<Self> {
+        let text = characters(text);
+        let mut tokens = Vec::new();
+        let mut at = 0;
+        while let Some(&c) = text.get(at) {
+            at += 1;
+            tokens.push(match c {
+                '*' => Token::Star,
+                '?' => Token::Any,
+                '\\' => {
+                    at += 1;
+                    Token::Char(*text.get(at - 1)?)
                 }
-                first = false;
-                let (low, next) = literal(pattern, p)?;
-                let (high, next) =
-                    if pattern.get(next) == Some(&'-') { literal(pattern, next + 1)? } else { (low, next) };
-                hit |= low <= c && c <= high;
-                p = next;
+                '[' => {
+                    let (class, next) = class(&text, at)?;
+                    at = next;
+                    class
+                }
+                c => Token::Char(c),
+            });
+        }
+        Some(Self(tokens))
+    }
+
+    /// Tells whether the whole path matches.
+    fn matches(&self, path: &[u8]) -> bool {
+        self.reach(path).last() == Some(&true)
+    }
+
+    /// Tells whether something in a directory of this path could match.
+    fn may_match_below(&self, path: &[u8]) -> bool {
+        let path: Vec<u8> = path.iter().copied().chain([b'/']).collect();
+        self.reach(&path).contains(&true)
+    }
+
+    /// Says for each number of leading tokens whether just they match the whole path.
+    fn reach(&self, path: &[u8]) -> Vec<bool> {
+        // From the state before a character to the one after it; a star is passed without any.
+        let pass_stars = |reached: &mut Vec<bool>| {
+            for (at, token) in self.0.iter().enumerate() {
+                if *token == Token::Star && reached.get(at) == Some(&true) {
+                    reached[at + 1] = true;
+                }
             }
+        };
+        let mut reached = vec![false; self.0.len() + 1];
+        reached[0] = true;
+        pass_stars(&mut reached);
+        for c in characters(path) {
+            let mut next = vec![false; self.0.len() + 1];
+            for (at, token) in self.0.iter().enumerate().filter(|(at, _)| reached.get(*at) == Some(&true)) {
+                match token {
+                    Token::Star => next[at] |= c != '/',
+                    Token::Any => next[at + 1] |= c != '/',
+                    Token::Char(wanted) => next[at + 1] |= *wanted == c,
+                    Token::Class(negated, ranges) => {
+                        next[at + 1] |= ranges.iter().any(|&(low, high)| low <= c && c <= high) != *negated;
+                    }
+                }
+            }
+            pass_stars(&mut next);
+            reached = next;
         }
-        literal => (literal == c).then_some(p + 1),
+        reached
     }
 }
 
-fn literal(pattern: &[char], p: usize) -> Option<(char, usize)> {
-    match *pattern.get(p)? {
-        '\\' => Some((*pattern.get(p + 1)?, p + 2)),
+/// Reads a class behind its bracket, and says where the pattern goes on.
+fn class(text: &[char], mut at: usize) -> Option<(Token, usize)> {
+    let literal = |at: usize| match *text.get(at)? {
+        '\\' => Some((*text.get(at + 1)?, at + 2)),
         '-' | ']' => None,
-        c => Some((c, p + 1)),
+        c => Some((c, at + 1)),
+    };
+    let negated = text.get(at) == Some(&'^');
+    at += usize::from(negated);
+    let mut ranges = Vec::new();
+    while ranges.is_empty() || text.get(at) != Some(&']') {
+        let (low, next) = literal(at)?;
+        let (high, next) = if text.get(next) == Some(&'-') { literal(next + 1)? } else { (low, next) };
+        ranges.push((low, high));
+        at = next;
     }
+    Some((Token::Class(negated, ranges), at + 1))
+}
+
+/// Reads characters as Go does: each byte that is no UTF-8 is one of its own.
+fn characters(bytes: &[u8]) -> Vec<char> {
+    let mut out = Vec::new();
+    for chunk in bytes.utf8_chunks() {
+        out.extend(chunk.valid().chars());
+        out.extend(chunk.invalid().iter().map(|_| char::REPLACEMENT_CHARACTER));
+    }
+    out
 }
 
 #[cfg(test)]
@@ -403,6 +478,13 @@ mod tests {
             ("a/*.txt", true, "a/three.md", false),
             ("*/t*", true, "a/three.md", true),
             ("b/../a/one.txt", false, "a/one.txt", true),
+            // `..` is taken by the letter: the link `c` to `a` does not matter.
+            ("c/../other", false, "other", true),
+            ("*[^x]one.txt", true, "a/one.txt", true),
+            ("*[^x]one.txt", true, "a/two.txt", false),
+            ("c/*.txt", true, "a/two.txt", true),
+            ("?/one.txt", true, "a/one.txt", true),
+            ("?/one.txt", true, "other", false),
         ] {
             let before = digest_of(tree(), path, wildcard);
             let mut entries = tree();
@@ -470,6 +552,63 @@ mod tests {
     }
 
     #[test]
+    fn what_is_named_counts_whatever_the_patterns_say() {
+        let filter: Filter = std::sync::Arc::new(|path: &[u8], directory| match path {
+            path if path.ends_with(b".txt") => Verdict::Take,
+            _ if directory => Verdict::Look,
+            _ => Verdict::Skip,
+        });
+        let of = |entries: Vec<Entry>, path: &str| {
+            let index = Index::new(entries).unwrap();
+            let selector = Selector { path: path.into(), wildcard: false, follow: true };
+            let Ok(digest) = digest(&Merged::new(&[&index]), &selector, Some(&filter));
+            digest
+        };
+        let deep = |mode: u32, text: &str| {
+            let mut entries =
+                vec![directory("d"), directory("d/e"), file("d/e/f.txt", "1"), file("d/x.md", text)];
+            entries.extend([directory("d/none"), file("d/none/y.md", "2")]);
+            for entry in entries.iter_mut().filter(|entry| entry.path.as_bytes() == b"d/e") {
+                entry.mode = mode;
+            }
+            entries
+        };
+        assert_ne!(of(deep(0o755, "1"), "d/x.md"), of(deep(0o755, "2"), "d/x.md"), "a file that is named");
+        assert_eq!(of(deep(0o755, "1"), "d"), of(deep(0o755, "2"), "d"), "one that is left out");
+        assert_ne!(of(deep(0o755, "1"), "d"), of(deep(0o700, "1"), "d"), "a directory that comes along");
+        let mut gone = deep(0o755, "1");
+        gone.retain(|entry| !entry.path.as_bytes().starts_with(b"d/none"));
+        assert_eq!(of(deep(0o755, "1"), "d"), of(gone, "d"), "one that does not");
+    }
+
+    #[test]
+    fn names_that_are_no_patterns_or_no_text() {
+        let named = |name: &[u8], text: &str| {
+            let kind = Kind::File { size: 1, digest: Digest::of(text) };
+            vec![Entry::new(LayerPath::new(name).unwrap(), kind, 0o644)]
+        };
+        // Without a star a backslash is a part of the name.
+        for (path, name) in [("a\\*b", &b"a\\*b"[..]), ("x?", b"x\xff"), ("*.txt", b"\xff\xfe.txt")] {
+            assert_ne!(
+                digest_of(named(name, "1"), path, true),
+                digest_of(named(name, "2"), path, true),
+                "{path}"
+            );
+        }
+    }
+
+    #[test]
+    fn long_chains_of_links_are_followed() {
+        let chain = |text: &str| {
+            let mut entries: Vec<Entry> =
+                (0..200).map(|at| link(&format!("l{at}"), &format!("l{}", at + 1))).collect();
+            entries.push(file("l200", text));
+            digest_of(entries, "l0", false)
+        };
+        assert_ne!(chain("1"), chain("2"));
+    }
+
+    #[test]
     fn loops_end() {
         let entries = vec![link("x", "y"), link("y", "x")];
         digest_of(entries, "x", false);
@@ -493,8 +632,14 @@ mod tests {
             ("[", "[", false),
             ("[a", "a", false),
             ("*ü", "grü", true),
+            ("*", "a/b", false),
+            ("a?b", "a/b", false),
+            ("a[^x]b", "a/b", true),
+            ("*[^x]*c", "ab/bc", true),
+            ("a\\", "a", false),
         ] {
-            assert_eq!(matches(pattern.as_bytes(), name.as_bytes()), expected, "{pattern} {name}");
+            let found = Pattern::new(pattern.as_bytes()).is_some_and(|read| read.matches(name.as_bytes()));
+            assert_eq!(found, expected, "{pattern} {name}");
         }
     }
 }

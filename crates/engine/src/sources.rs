@@ -163,7 +163,19 @@ impl Sources {
         vertex: Digest,
         layers: &[LayerId],
     ) -> Result<bool, StepError> {
-        let present = self.store.presence(layers)?;
+        let (store, ids) = (self.store.clone(), layers.to_vec());
+        let look = move || {
+            let mut present = store.presence(&ids)?;
+            for (id, place) in ids.iter().zip(&mut present) {
+                // Files whose entries are not known are of no use: keys and keeping go by these.
+                if place.snapshot && store.index(*id)?.is_none() {
+                    store.lose_snapshot(*id, "its index is gone")?;
+                    place.snapshot = false;
+                }
+            }
+            Ok::<_, cooper_store::Error>(present)
+        };
+        let present = tokio::task::spawn_blocking(look).await.map_err(|_| StepError::Panicked)??;
         let mut pulls = tokio::task::JoinSet::new();
         for (layer, place) in layers.iter().copied().zip(present) {
             if place.snapshot {

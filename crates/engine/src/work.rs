@@ -11,7 +11,7 @@ use cooper_oci::{Digest, Hasher};
 use cooper_solver::{Failure, Kept, Key, Note, Out, Pin, Ran, ResultId, Unkeyed, VertexId};
 use cooper_store::{OutputRecord, Publish, Record, Store};
 
-use crate::context::{Folder, never, patterns};
+use crate::context::{never, patterns};
 use crate::drive::{Fault, Run, Unfinished, Worker};
 use crate::error::StepError;
 use crate::events::Events;
@@ -36,7 +36,12 @@ pub(crate) struct Work {
     pub(crate) pinned: Mutex<HashMap<VertexId, Pinned>>,
     /// When steps that ran ended, and how long they took; taken when they are kept.
     pub(crate) ran: Mutex<HashMap<Key, (Timestamp, Duration)>>,
+    /// How often what a vertex reads was found to have changed while it ran.
+    pub(crate) changed: Mutex<HashMap<VertexId, u32>>,
 }
+
+/// A folder that changes this often while a step reads it will not hold still the next time either.
+const CHANGES: u32 = 5;
 
 impl Work {
     fn vertex(&self, id: VertexId) -> Result<Arc<Vertex>, StepError> {
@@ -77,13 +82,33 @@ impl Work {
             return Err(Unkeyed::Missing(lost));
         }
         let work = self.clone();
-        let compute = move || {
-            let roots = work.roots(&inputs)?;
-            let reading = Reading { work: &work, vertex: &vertex, inputs: &inputs, roots: &roots };
-            key::key(&vertex, &reading)
+        let compute = move || work.key_now(&vertex, &inputs, &work.roots(&inputs)?);
+        tokio::task::spawn_blocking(compute).await.map_err(|_| StepError::Panicked).flatten().map_err(unkeyed)
+    }
+
+    /// Computes a key from what is here.
+    fn key_now(&self, vertex: &Vertex, inputs: &[ResultId], roots: &[Root]) -> Result<Key, StepError> {
+        let reading = Reading { work: self, vertex, inputs, roots };
+        Ok(Key(*key::key(vertex, &reading)?.as_bytes()))
+    }
+
+    /// Makes sure that what was read of the user's folders is what the key was made of, or it would be found under that
+    /// key for ever.
+    ///
+    /// To be called after reading, and before anything is put into the store under a name that comes from the key.
+    pub(crate) fn unchanged(&self, vertex: &Vertex, run: &Run, roots: &[Root]) -> Result<(), StepError> {
+        let folders = || {
+            roots.iter().filter_map(|root| match root {
+                Root::Folder(folder) => Some(folder),
+                Root::Layers(_) => None,
+            })
         };
-        let key = tokio::task::spawn_blocking(compute).await.map_err(|_| StepError::Panicked).flatten();
-        Ok(Key(*key.map_err(unkeyed)?.as_bytes()))
+        let Some(first) = folders().next() else { return Ok(()) };
+        folders().for_each(|folder| folder.refresh());
+        if self.key_now(vertex, &run.inputs, roots)? == run.key {
+            return Ok(());
+        }
+        Err(StepError::Changing(first.path().to_owned()))
     }
 
     /// Fetches the layers whose entries a key is made of, where nobody has read them yet.
@@ -103,6 +128,14 @@ impl Work {
     async fn run_now(self: &Arc<Self>, run: &Run) -> Result<Ran<Fault>, StepError> {
         let vertex = self.vertex(run.vertex)?;
         self.events.started(vertex.digest);
+        let ran = self.run_started(run, &vertex).await;
+        if !matches!(ran, Ok(Ran::Done(_) | Ran::Failed(_)) | Err(_)) {
+            self.events.gave_up(vertex.digest);
+        }
+        ran
+    }
+
+    async fn run_started(self: &Arc<Self>, run: &Run, vertex: &Arc<Vertex>) -> Result<Ran<Fault>, StepError> {
         if let Some(pinned) = self.pinned(run.vertex) {
             // A source that is asked for again because its bytes were lost.
             let out = Out { result: pinned.register(&self.results) };
@@ -111,39 +144,31 @@ impl Work {
                 Some(_) => Ran::Failed(Failure { error: Arc::new(StepError::SourceLost), adoptable: true }),
             });
         }
-        if let Some(lost) = self.materialise(vertex.digest, &run.inputs).await? {
+        // A list of layers is put together out of lists: that needs no bytes, unless they are what is asked for.
+        let reads = matches!(vertex.op, Op::Exec(_) | Op::File(_)) || run.need_bytes;
+        if reads && let Some(lost) = self.materialise(vertex.digest, &run.inputs).await? {
             return Ok(Ran::Missing(lost));
         }
         let roots = self.roots(&run.inputs)?;
-        let folders: Vec<Arc<Folder>> = roots
-            .iter()
-            .filter_map(|root| match root {
-                Root::Folder(folder) => Some(folder.clone()),
-                Root::Layers(_) => None,
-            })
-            .collect();
-        let key = Digest::from_bytes(run.key.0);
         let start = Instant::now();
-        let made = match self.run_vertex(&vertex, key, run.forced, roots, &run.cancel).await {
-            Err(StepError::Store(cooper_store::Error::Lost(layer))) => {
-                // Gone between the look and the use.
-                let lost = run.inputs.iter().copied().find(|id| {
-                    matches!(self.results.get(*id), Some(Root::Layers(layers)) if layers.contains(&layer))
+        let made = match self.run_vertex(vertex, run, roots).await {
+            Ok(made) => made,
+            Err(StepError::Changing(path)) => {
+                let mut changed = self.changed.lock().unwrap_or_else(PoisonError::into_inner);
+                let times = changed.entry(run.vertex).or_default();
+                *times += 1;
+                return if *times > CHANGES { Err(StepError::Changing(path)) } else { Ok(Ran::KeyStale) };
+            }
+            Err(error) => {
+                // Gone between the look and the use?
+                let lost = error.lost_layer().and_then(|layer| {
+                    run.inputs.iter().copied().find(|id| {
+                        matches!(self.results.get(*id), Some(Root::Layers(layers)) if layers.contains(&layer))
+                    })
                 });
-                return lost.map(Ran::Missing).ok_or(StepError::Store(cooper_store::Error::Lost(layer)));
+                return lost.map(Ran::Missing).ok_or(error);
             }
-            made => made?,
         };
-        if !folders.is_empty() {
-            // What was copied must be what the key was made of, or it would be found under it for ever.
-            folders.iter().for_each(|folder| folder.refresh());
-            match self.key_of(run.vertex, run.inputs.clone()).await {
-                Ok(again) if again == run.key => {}
-                Ok(_) => return Ok(Ran::KeyStale),
-                Err(Unkeyed::Missing(lost)) => return Ok(Ran::Missing(lost)),
-                Err(Unkeyed::Failed(failure)) => return Ok(Ran::Failed(failure)),
-            }
-        }
         let ended = (std::time::SystemTime::now().into(), start.elapsed());
         self.ran.lock().unwrap_or_else(PoisonError::into_inner).insert(run.key, ended);
         Ok(Ran::Done(made.iter().map(|layers| Out { result: self.results.layers(layers) }).collect()))
@@ -267,6 +292,10 @@ impl Worker for Shared {
             let layers: Vec<LayerId> =
                 record.outputs.iter().flat_map(|output| output.layers.clone()).collect();
             let present = shared.store.presence(&layers).ok()?;
+            let outputs = shared.vertices.get(&vertex)?.outputs as usize;
+            if record.outputs.len() != outputs {
+                return None;
+            }
             // A layer that nobody has and nobody can fetch makes the record worth nothing, now and later.
             let usable =
                 present.iter().all(|place| if need_bytes { place.is_local() } else { place.is_anywhere() });
