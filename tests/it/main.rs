@@ -1,4 +1,8 @@
 //! The built `cooper` against real runtimes, a real registry and real readers of images.
 #![allow(clippy::unwrap_used, clippy::print_stderr, reason = "tests")]
 
+mod failures;
+mod hub;
+mod losses;
 mod merging;
+mod outputs;

@@ -63,14 +63,8 @@ impl Export {
                 // A Dockerfile's result is never a bare folder; a graph's could be.
                 _ => return Err(failed(StepError::Unsupported("exporting a folder as it is".into()))),
             };
-            // Nothing is written: no files are needed, a result that nobody has looked at stays where it is.
-            if !self.outputs.is_empty()
-                && !work
-                    .sources
-                    .materialise(&work.events, Digest::from_bytes(id.0), &layers)
-                    .await
-                    .map_err(failed)?
-            {
+            let vertex = Digest::from_bytes(id.0);
+            if !self.gather(work, vertex, &layers).await.map_err(failed)? {
                 return Err(Unfinished::Missing(id));
             }
             roots.push(layers);
@@ -88,6 +82,49 @@ impl Export {
             );
             lost.map_or(Unfinished::Failed(error), Unfinished::Missing)
         })
+    }
+
+    /// Brings into the store what the outputs are made of. Returns whether that was possible: what a step made and what is
+    /// gone can only be made again.
+    ///
+    /// An image needs archives: those of its base are passed on without being unpacked. With nothing to write, a
+    /// result that nobody has looked at stays where it is.
+    async fn gather(
+        &self,
+        work: &Arc<Work>,
+        vertex: Digest,
+        layers: &Arc<[LayerId]>,
+    ) -> Result<bool, StepError> {
+        let (events, sources) = (&work.events, &work.sources);
+        let is_image = |output: &Output| matches!(output, Output::Oci { .. });
+        if !self.outputs.iter().all(is_image) && !sources.materialise(events, vertex, layers).await? {
+            return Ok(false);
+        }
+        let compressions: Vec<Compression> = self
+            .outputs
+            .iter()
+            .filter_map(|output| match output {
+                Output::Oci { compression, .. } => Some(*compression),
+                Output::Local(_) | Output::Tar(_) => None,
+            })
+            .collect();
+        let (store, ids) = (work.store.clone(), layers.clone());
+        let look = move || {
+            let mut pulled = Vec::new();
+            let mut own = Vec::new();
+            for id in ids.iter().copied() {
+                let Some(record) = store.layer(id)? else { return Ok(None) };
+                if ready(&store, &record, &compressions)? {
+                    continue;
+                }
+                let list = if record.remotes.is_empty() { &mut own } else { &mut pulled };
+                list.push(id);
+            }
+            Ok::<_, cooper_store::Error>(Some((pulled, own)))
+        };
+        let looked = tokio::task::spawn_blocking(look).await.map_err(|_| StepError::Panicked)??;
+        let Some((pulled, own)) = looked else { return Ok(false) };
+        Ok(sources.load(events, vertex, &pulled).await? && sources.materialise(events, vertex, &own).await?)
     }
 
     fn write(&self, work: &Work, roots: &[Arc<[LayerId]>]) -> Result<Exported, Error> {
@@ -205,17 +242,43 @@ fn write_image(prepared: &Prepared, dest: &Dest) -> Result<(), Error> {
     Ok(())
 }
 
+/// Returns the blob of a layer that can go into an image: what came from outside is passed on as it came, whatever new
+/// layers are to be.
+fn usable(
+    store: &Store,
+    record: &LayerRecord,
+    compression: Compression,
+) -> Result<Option<(cooper_store::LayerBlob, PathBuf)>, cooper_store::Error> {
+    let maker = maker(compression);
+    for blob in &record.blobs {
+        if blob.made_by.as_ref().is_none_or(|made_by| *made_by == maker)
+            && let Some(path) = store.blob_path(&blob.digest)?
+        {
+            return Ok(Some((blob.clone(), path)));
+        }
+    }
+    Ok(None)
+}
+
+/// Tells whether a layer has a blob for each of these.
+fn ready(
+    store: &Store,
+    record: &LayerRecord,
+    compressions: &[Compression],
+) -> Result<bool, cooper_store::Error> {
+    for compression in compressions {
+        if record.diff_id.is_none() || usable(store, record, *compression)?.is_none() {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
 /// Returns a layer as a blob: as it was pulled, as it was compressed before, or compressed now.
 fn blob(store: &Store, id: LayerId, compression: Compression) -> Result<LayerBlob, Error> {
     let lost = || Error::Store(cooper_store::Error::Lost(id));
     let record = store.layer(id)?.ok_or_else(lost)?;
-    let maker = maker(compression);
-    // What came from outside is passed on as it came, whatever new layers are to be.
-    let known =
-        record.blobs.iter().find(|blob| blob.made_by.as_deref().is_none_or(|made_by| made_by == maker));
-    if let (Some(known), Some(diff_id)) = (known, record.diff_id)
-        && let Some(path) = store.blob_path(&known.digest)?
-    {
+    if let (Some((known, path)), Some(diff_id)) = (usable(store, &record, compression)?, record.diff_id) {
         let descriptor = Descriptor::new(known.media_type.clone(), known.digest, known.size);
         return Ok(layer_blob(&record, diff_id, descriptor, path));
     }
@@ -244,7 +307,7 @@ fn blob(store: &Store, id: LayerId, compression: Compression) -> Result<LayerBlo
         digest: info.digest,
         size: info.size,
         media_type: media_type.to_owned(),
-        made_by: Some(maker),
+        made_by: Some(maker(compression)),
     };
     let meta = LayerMeta {
         diff_id: Some(info.diff_id),

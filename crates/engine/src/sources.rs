@@ -32,6 +32,9 @@ pub(crate) struct Sources {
     opened: Mutex<HashMap<(String, String), Arc<Folder>>>,
 }
 
+/// Told how many bytes came, and how many there are.
+type Progress = dyn Fn(u64, u64) + Send + Sync;
+
 /// What a source was pinned to.
 #[derive(Debug, Clone)]
 pub(crate) enum Pinned {
@@ -176,29 +179,63 @@ impl Sources {
             Ok::<_, cooper_store::Error>(present)
         };
         let present = tokio::task::spawn_blocking(look).await.map_err(|_| StepError::Panicked)??;
-        let mut pulls = tokio::task::JoinSet::new();
-        for (layer, place) in layers.iter().copied().zip(present) {
-            if place.snapshot {
-                continue;
-            }
-            if !place.is_anywhere() {
-                return Ok(false);
-            }
-            let (images, events) = (self.images.clone(), events.clone());
-            pulls.spawn(async move {
-                let name = format!("extracting {layer}");
-                let progress = events.clone();
-                let id = name.clone();
-                images
-                    .pull(layer, move |current, total| {
-                        progress.status(vertex, &id, current, Some(total), false)
-                    })
-                    .await
-                    .map(|()| events.status(vertex, &name, 1, Some(1), true))
+        let missing: Vec<LayerId> =
+            layers.iter().zip(&present).filter(|(_, place)| !place.snapshot).map(|(id, _)| *id).collect();
+        if layers.iter().zip(&present).any(|(_, place)| !place.is_anywhere()) {
+            return Ok(false);
+        }
+        let pull = |images: Images, layer, progress: Box<Progress>| async move {
+            images.pull(layer, progress).await
+        };
+        self.each(events, vertex, "extracting", &missing, pull).await
+    }
+
+    /// Brings the archives of layers into the store, as their images have them.
+    pub(crate) async fn load(
+        &self,
+        events: &Arc<Events>,
+        vertex: Digest,
+        layers: &[LayerId],
+    ) -> Result<bool, StepError> {
+        let load = |images: Images, layer, progress: Box<Progress>| async move {
+            images.load(layer, progress).await
+        };
+        self.each(events, vertex, "loading", layers, load).await
+    }
+
+    /// Does the same about several layers side by side. Returns whether it was possible.
+    async fn each<F>(
+        &self,
+        events: &Arc<Events>,
+        vertex: Digest,
+        what: &str,
+        layers: &[LayerId],
+        work: impl Fn(Images, LayerId, Box<Progress>) -> F,
+    ) -> Result<bool, StepError>
+    where
+        F: Future<Output = cooper_source::Result<()>> + Send + 'static,
+    {
+        let mut running = tokio::task::JoinSet::new();
+        for layer in layers.iter().copied() {
+            let name = format!("{what} {layer}");
+            let (shown, id) = (events.clone(), name.clone());
+            let progress = move |current, total| shown.status(vertex, &id, current, Some(total), false);
+            let work = work(self.images.clone(), layer, Box::new(progress));
+            let events = events.clone();
+            running.spawn(async move {
+                let done = work.await;
+                if done.is_ok() {
+                    events.status(vertex, &name, 1, Some(1), true);
+                }
+                done
             });
         }
-        while let Some(pulled) = pulls.join_next().await {
-            pulled.map_err(|_| StepError::Panicked)??;
+        while let Some(done) = running.join_next().await {
+            match done.map_err(|_| StepError::Panicked)? {
+                // Nowhere, or what is there is not what it was: as good as gone.
+                Err(cooper_source::Error::Nowhere(_) | cooper_source::Error::Taken(_)) => return Ok(false),
+                done => done?,
+            }
         }
         Ok(true)
     }

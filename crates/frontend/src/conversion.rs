@@ -270,10 +270,11 @@ impl Conversion<'_> {
             let Some(vertex) = marshalled.digest(&note.state) else { continue };
             steps.push(BuiltStep {
                 vertex,
-                stage: if stage.shown.is_empty() {
-                    format!("stage-{}", note.stage)
-                } else {
-                    stage.shown.clone()
+                // Where there is one stage only, BuildKit's names of steps have none.
+                stage: match (stage.shown.as_str(), stage.stage.name.as_str()) {
+                    ("", "") => format!("stage-{}", note.stage),
+                    ("", written) => written.to_owned(),
+                    (shown, _) => shown.to_owned(),
                 },
                 stage_index: note.stage,
                 lines: note.lines.first().copied().unwrap_or_default(),

@@ -42,6 +42,8 @@ mod merged;
 mod options;
 mod path;
 #[cfg(target_os = "linux")]
+mod restore;
+#[cfg(target_os = "linux")]
 mod scan;
 pub mod tar;
 #[cfg(test)]
@@ -65,6 +67,8 @@ pub use options::{
     Devices, Limits, OWNER_XATTR, OverlayXattrs, Owners, ScanOptions, TarOptions, UnpackOptions,
 };
 pub use path::LayerPath;
+#[cfg(target_os = "linux")]
+pub use restore::restore_times;
 #[cfg(target_os = "linux")]
 pub use scan::scan;
 pub use time::{TimeWindow, Timestamp};

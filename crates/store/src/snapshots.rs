@@ -124,7 +124,8 @@ impl Store {
             let found = layers::presence(&self.0.layout, tx, id, &mut Vec::new())?;
             if found.snapshot {
                 adopted = true;
-            } else if known.is_some_and(|known| known != blob.digest) {
+            } else if known.is_some_and(|known| known != blob.digest && self.0.layout.blob(&known).exists()) {
+                // Where the index that the layer had is gone too, nobody can hold these bytes against it.
                 taken = true;
             } else {
                 blob.install(tx, unsynced.as_deref())?;

@@ -3,7 +3,9 @@ use std::io::{self, Read, Write as _};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use cooper_layer::{Decompressor, Devices, DiffId, Directory, LayerId, OverlayXattrs, UnpackOptions, unpack};
+use cooper_layer::{
+    Decompressor, Devices, DiffId, Directory, LayerId, OverlayXattrs, UnpackOptions, restore_times, unpack,
+};
 use cooper_oci::{Descriptor, Digest, Hasher, Reference};
 use cooper_registry::BlobStream;
 use cooper_store::{BlobWriter, Committed, LayerBlob, LayerMeta, LayerRecord, Remote, Store};
@@ -39,9 +41,31 @@ impl Images {
         layer: LayerId,
         progress: impl Fn(u64, u64) + Send + Sync + 'static,
     ) -> Result<()> {
+        self.alone(layer, self.pull_alone(layer, Arc::new(progress))).await
+    }
+
+    /// Makes sure that the archive of a layer lies in the store as the image has it, without unpacking it: for those
+    /// who only pass it on.
+    ///
+    /// The store must know the layer ([`Images::register`]). Calls for one layer wait for each other, those of
+    /// [`pull`](Self::pull) included. `progress` is called with the bytes that came and their total.
+    ///
+    /// # Errors
+    ///
+    /// Those of the registry and the store; [`Error::Nowhere`] if no place has it.
+    pub async fn load(
+        &self,
+        layer: LayerId,
+        progress: impl Fn(u64, u64) + Send + Sync + 'static,
+    ) -> Result<()> {
+        self.alone(layer, self.load_alone(layer, Arc::new(progress))).await
+    }
+
+    /// Does something about a layer while nobody else in this process does.
+    async fn alone(&self, layer: LayerId, work: impl Future<Output = Result<()>>) -> Result<()> {
         let flight = lock(&self.0.flights).entry(layer).or_default().clone();
         let held = flight.lock().await;
-        let result = self.pull_alone(layer, Arc::new(progress)).await;
+        let result = work.await;
         drop(held);
         let mut flights = lock(&self.0.flights);
         // This call and the table have it: nobody waits.
@@ -49,6 +73,25 @@ impl Images {
             flights.remove(&layer);
         }
         result
+    }
+
+    async fn load_alone(&self, layer: LayerId, progress: Progress) -> Result<()> {
+        let store = self.0.store.clone();
+        let (record, there) = blocking(move || {
+            let record = store.layer(layer)?.ok_or(Error::Nowhere(layer))?;
+            let mut there = false;
+            for remote in &record.remotes {
+                if store.has_blob(&remote.digest)? {
+                    // It may be known as some other image's only.
+                    let meta = LayerMeta { blobs: vec![came(&of(remote))], ..LayerMeta::default() };
+                    store.put_layer(layer, &meta)?;
+                    there = true;
+                }
+            }
+            Ok((record, there))
+        })
+        .await?;
+        if there { Ok(()) } else { self.fetch(&record, &progress, keep).await }
     }
 
     async fn pull_alone(&self, layer: LayerId, progress: Progress) -> Result<()> {
@@ -65,9 +108,14 @@ impl Images {
         if self.unpack_stored(&record, &progress).await? {
             return Ok(());
         }
-        let mut last = Error::Nowhere(layer);
+        self.fetch(&record, &progress, land).await
+    }
+
+    /// Hands a layer's archive to somebody, from the first place that gives it.
+    async fn fetch(&self, record: &LayerRecord, progress: &Progress, take: Take) -> Result<()> {
+        let mut last = Error::Nowhere(record.id);
         for remote in &record.remotes {
-            match self.fetch(&record, remote, &progress).await {
+            match self.fetch_from(record, remote, progress, take).await {
                 Ok(()) => return Ok(()),
                 // The same everywhere: another place would not help.
                 Err(error @ (Error::Store(_) | Error::Taken(_) | Error::Stopped)) => return Err(error),
@@ -110,8 +158,14 @@ impl Images {
         Ok(false)
     }
 
-    async fn fetch(&self, record: &LayerRecord, remote: &Remote, progress: &Progress) -> Result<()> {
-        let descriptor = descriptor(&remote.media_type, remote.digest, remote.size);
+    async fn fetch_from(
+        &self,
+        record: &LayerRecord,
+        remote: &Remote,
+        progress: &Progress,
+        take: Take,
+    ) -> Result<()> {
+        let descriptor = of(remote);
         let (store, record, progress, total) =
             (self.0.store.clone(), record.clone(), progress.clone(), remote.size);
         if let Some(dir) = remote.reference.strip_prefix(LAYOUT_PLACE) {
@@ -119,7 +173,7 @@ impl Images {
             return blocking(move || {
                 let source = Source::File(layout.open(descriptor.digest)?);
                 let keep = Keep::Blob(store.blob_writer()?);
-                land(&store, &record, &descriptor, Input { source, progress, read: 0, total, keep })
+                take(&store, &record, &descriptor, Input { source, progress, read: 0, total, keep })
             })
             .await;
         }
@@ -134,7 +188,7 @@ impl Images {
         let unpacking = blocking(move || {
             let source = Source::Download { receiver, chunk: Bytes::new(), ended: false };
             let keep = Keep::Blob(store.blob_writer()?);
-            land(&store, &record, &descriptor, Input { source, progress, read: 0, total, keep })
+            take(&store, &record, &descriptor, Input { source, progress, read: 0, total, keep })
         });
         let (loaded, landed) = tokio::join!(download(stream, sender), unpacking);
         // Where both failed, the download is the cause.
@@ -154,6 +208,15 @@ async fn download(mut stream: BlobStream, sender: mpsc::Sender<Option<Bytes>>) -
     }
 }
 
+fn of(remote: &Remote) -> Descriptor {
+    descriptor(&remote.media_type, remote.digest, remote.size)
+}
+
+/// Describes a blob as it came from outside.
+fn came(blob: &Descriptor) -> LayerBlob {
+    LayerBlob { digest: blob.digest, size: blob.size, media_type: blob.media_type.clone(), made_by: None }
+}
+
 fn descriptor(media_type: &str, digest: Digest, size: u64) -> Descriptor {
     Descriptor::new(media_type, digest, size)
 }
@@ -163,6 +226,19 @@ fn damaged(store: &Store, digest: Digest) -> Result<bool> {
     let Some(mut file) = store.open_blob(&digest)? else { return Ok(true) };
     let mut hasher = Hasher::new();
     Ok(io::copy(&mut file, &mut hasher).is_err() || hasher.finish() != digest)
+}
+
+/// What is done with a layer's archive.
+type Take = fn(&Store, &LayerRecord, &Descriptor, Input) -> Result<()>;
+
+/// Reads a blob to its end and keeps it.
+fn keep(store: &Store, record: &LayerRecord, blob: &Descriptor, mut input: Input) -> Result<()> {
+    let read = |source| Error::Unpack { layer: record.id, source: cooper_layer::Error::Read(source) };
+    io::copy(&mut input, &mut io::sink()).map_err(read)?;
+    let Keep::Blob(writer) = input.keep else { return Ok(()) };
+    writer.commit(Some(&blob.digest))?;
+    store.put_layer(record.id, &LayerMeta { blobs: vec![came(blob)], ..LayerMeta::default() })?;
+    Ok(())
 }
 
 /// Reads a blob to its end: unpacks it, checks what it was, and puts it into the store.
@@ -197,15 +273,19 @@ fn land(store: &Store, record: &LayerRecord, blob: &Descriptor, mut input: Input
         }
         Keep::Blob(writer) => {
             writer.commit(Some(&blob.digest))?;
-            let (digest, size, media_type) = (blob.digest, blob.size, blob.media_type.clone());
-            meta.blobs.push(LayerBlob { digest, size, media_type, made_by: None });
+            meta.blobs.push(came(blob));
         }
     }
     let expected = record.diff_id.unwrap_or(DiffId::new(*layer.digest()));
     if unpacked.diff_id != expected {
         return Err(Error::DiffId { layer, found: *unpacked.diff_id.digest() });
     }
-    match store.commit_layer(pending, layer, &unpacked.index, &meta)? {
+    // A layer that a step made: its own index knows more than its archive.
+    let index = match store.index(layer)? {
+        Some(known) if restore_times(&into, &unpacked.index, &known).map_err(failed)? => known,
+        _ => Arc::new(unpacked.index),
+    };
+    match store.commit_layer(pending, layer, &index, &meta)? {
         Committed::New(_) | Committed::Adopted(_) => Ok(()),
         Committed::Taken { .. } => Err(Error::Taken(layer)),
     }

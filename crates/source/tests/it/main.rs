@@ -191,6 +191,29 @@ async fn lost_files_come_from_the_blob_and_lost_blobs_from_the_registry() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_archive_alone() {
+    let setup = Setup::new();
+    let found = setup.resolve().await;
+    let layer = &found.layers[1];
+    setup.blob_requests();
+    let (one, other) = tokio::join!(setup.images.load(layer.id, silent), setup.images.load(layer.id, silent));
+    one.unwrap();
+    other.unwrap();
+    assert_eq!(setup.blob_requests().len(), 1);
+    assert!(!setup.here(layer.id), "nothing is unpacked");
+    let record = setup.store.layer(layer.id).unwrap().unwrap();
+    assert!(record.blobs.iter().any(|blob| blob.digest == layer.descriptor.digest && blob.made_by.is_none()));
+
+    // What is here is unpacked without the network, and a lost archive is loaded again for a layer that is unpacked.
+    setup.images.pull(layer.id, silent).await.unwrap();
+    assert_eq!(setup.blob_requests(), []);
+    setup.store.lose_blob(&layer.descriptor.digest, "test").unwrap();
+    setup.images.load(layer.id, silent).await.unwrap();
+    assert_eq!(setup.blob_requests().len(), 1);
+    assert!(matches!(setup.images.load(LayerId::new(Digest::of("x")), silent).await, Err(Error::Nowhere(_))));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn broken_downloads() {
     let setup = Setup::new();
     let found = setup.resolve().await;

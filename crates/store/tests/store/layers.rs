@@ -94,6 +94,20 @@ fn an_id_whose_files_are_gone_is_not_given_other_bytes() {
 }
 
 #[test]
+fn an_id_of_which_nothing_is_left_is_free() {
+    let (_dir, store) = store();
+    let id = small_layer(&store, "a");
+    store.lose_snapshot(id, "test").unwrap();
+    let record = store.layer(id).unwrap().unwrap();
+    store.lose_blob(&record.index.unwrap(), "test").unwrap();
+    let other = store.begin_snapshot().unwrap();
+    fs::write(other.path().join("name"), "other").unwrap();
+    let index = scan(&store, other.path(), &[]);
+    assert!(matches!(commit(&store, other, id, &[]), Committed::New(_)));
+    assert_eq!(*store.index(id).unwrap().unwrap(), index);
+}
+
+#[test]
 fn missing_files_are_noticed_and_told_once() {
     let (_dir, store) = store();
     let id = small_layer(&store, "a");
