@@ -138,9 +138,10 @@ pub(crate) fn summary(report: &Report) -> String {
     }
     let _ = writeln!(
         out,
-        "  {}: {} steps ran, {} cached, {} merged",
+        "  {}: {} {} ran, {} cached, {} merged",
         seconds(report.took),
         report.ran.len(),
+        if report.ran.len() == 1 { "step" } else { "steps" },
         report.cached,
         report.merged.len()
     );
