@@ -6,3 +6,4 @@ mod hub;
 mod losses;
 mod merging;
 mod outputs;
+mod roots;

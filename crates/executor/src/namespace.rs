@@ -12,6 +12,9 @@ mod reexec;
 
 use std::io;
 
+use rustix::io::Errno;
+use rustix::mount::{MountPropagationFlags, mount_bind_recursive, mount_change};
+
 use ids::{IdMap, map_of_process};
 
 /// How the process runs after [`enter`].
@@ -137,6 +140,10 @@ impl Failed {
         Self { stage, errno: io::Error::last_os_error().raw_os_error().unwrap_or(0) }
     }
 
+    fn private(error: Errno) -> Self {
+        Self { stage: Stage::Private, errno: error.raw_os_error() }
+    }
+
     fn explain(self) -> NamespaceError {
         self.explain_with(|path| std::fs::read_to_string(path).ok())
     }
@@ -162,6 +169,8 @@ impl Failed {
                     "user namespaces are turned off: run `sudo sysctl kernel.unprivileged_userns_clone=1`".to_owned()
                 } else if self.errno == libc::ENOSPC {
                     "too many user namespaces: raise user.max_user_namespaces, or nest fewer".to_owned()
+                } else if read("/proc/self/mountinfo").is_some_and(|text| is_chroot(&text)) {
+                    "the kernel refuses user namespaces in a chroot: run as root, or enter that root by pivot_root".to_owned()
                 } else if let Some(apparmor) = apparmor {
                     apparmor.to_owned()
                 } else {
@@ -171,6 +180,9 @@ impl Failed {
             }
             Stage::UnshareMounts => {
                 "root lacks CAP_SYS_ADMIN here: run the container privileged, or as an ordinary user".to_owned()
+            }
+            Stage::Private if self.errno == libc::EINVAL => {
+                "the root is a chroot without a mounted /proc: mount it (`mount -t proc proc /proc`)".to_owned()
             }
             Stage::Private => match apparmor {
                 Some(text) => text.to_owned(),
@@ -202,9 +214,38 @@ fn own_mounts() -> Result<(), Failed> {
 
 /// Cuts propagation of mounts in both directions.
 fn private_mounts() -> Result<(), Failed> {
-    use rustix::mount::{MountPropagationFlags, mount_change};
     let flags = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
-    mount_change("/", flags).map_err(|error| Failed { stage: Stage::Private, errno: error.raw_os_error() })
+    match mount_change("/", flags) {
+        // The root is not where something is mounted: a chroot.
+        Err(Errno::INVAL) => root_of_a_chroot(),
+        changed => changed.map_err(Failed::private),
+    }
+}
+
+/// Makes the root of a chroot one that is mounted, and private: propagation can be cut of mounts only, and runtimes
+/// move the root away from under themselves, which the kernel allows for mounts only.
+///
+/// The one place to mount it at that is sure not to show the mount to anybody else is on top of a private mount:
+/// /proc, which is there anyway.
+fn root_of_a_chroot() -> Result<(), Failed> {
+    let here = std::env::current_dir();
+    mount_change("/proc", MountPropagationFlags::PRIVATE).map_err(Failed::private)?;
+    mount_bind_recursive("/", "/proc").map_err(Failed::private)?;
+    mount_change("/proc", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
+        .map_err(Failed::private)?;
+    rustix::process::chdir("/proc").map_err(Failed::private)?;
+    rustix::process::chroot(".").map_err(Failed::private)?;
+    // The same folder by the new mount, so that what is relative to it stays inside.
+    let back = here.map(|here| rustix::process::chdir(&here).is_ok());
+    if !matches!(back, Ok(true)) {
+        rustix::process::chdir("/").map_err(Failed::private)?;
+    }
+    Ok(())
+}
+
+/// Tells by the mounts that a process sees (the text of a `mountinfo`) whether its root is a plain folder of one of them.
+fn is_chroot(mountinfo: &str) -> bool {
+    mountinfo.lines().all(|line| line.split(' ').nth(4) != Some("/"))
 }
 
 #[cfg(test)]
@@ -242,6 +283,19 @@ mod tests {
             (Stage::Private, libc::EACCES, &[apparmor], "apparmor_restrict_unprivileged_userns=0"),
             (Stage::Private, libc::EACCES, &[], "security module"),
             (Stage::Unshare, libc::EPERM, &[], "seccomp=unconfined"),
+            (
+                Stage::Unshare,
+                libc::EPERM,
+                &[("/proc/self/mountinfo", "30 20 0:5 / /proc rw - proc proc rw\n")],
+                "in a chroot",
+            ),
+            (
+                Stage::Unshare,
+                libc::EPERM,
+                &[("/proc/self/mountinfo", "20 1 8:1 / / rw - ext4 /dev/a rw\n")],
+                "seccomp=unconfined",
+            ),
+            (Stage::Private, libc::EINVAL, &[], "mount -t proc"),
             (Stage::UnshareMounts, libc::EPERM, &[], "CAP_SYS_ADMIN"),
         ] {
             let text = remedy(stage, errno, files);
