@@ -24,7 +24,7 @@ use crate::namespace::{self, Mode};
 use crate::step::Step;
 use crate::workspaces::Workspaces;
 
-use launch::{End, launch};
+use launch::{Around, End, launch};
 use prepare::Prepared;
 use runtime::{Found, Kind, errors_of_log};
 
@@ -165,7 +165,7 @@ impl Inner {
         let mut command = self.runtime.command(dir);
         command.arg("run").arg("--bundle").arg(dir).arg(&prepared.id);
         command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
-        let mut launched = launch(command, self.runtime.kind == Kind::Crun)?;
+        let mut launched = launch(command, self.around(prepared))?;
         let result = wait::stream(&mut launched, io, cancel);
         if result.is_err() {
             launched.kill();
@@ -173,6 +173,17 @@ impl Inner {
         let ended = launched.wait().map_err(StepError::io("wait for the runtime"));
         result.map_err(StepError::io("read the output of the step"))?;
         ended
+    }
+
+    fn around(&self, prepared: &Prepared) -> Around {
+        let crun = self.runtime.kind == Kind::Crun;
+        let sandbox = prepared.sandbox;
+        Around {
+            // Other runtimes make groups themselves, which have such a filter. In a user namespace no node is of use.
+            devices: (sandbox && crun && self.mode == Mode::Root).then(|| prepared.group.clone()),
+            still_sys: sandbox && self.mode != Mode::Root,
+            empty_cgroups: crun,
+        }
     }
 
     /// Tells the end of the step's process from failures of everything around it.
@@ -212,7 +223,7 @@ impl Inner {
         command.args(["delete", "--force"]).arg(&prepared.id);
         command.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null());
         // What is left then are empty groups; the step's own outcome is more important.
-        if let Ok(launched) = launch(command, false) {
+        if let Ok(launched) = launch(command, Around::default()) {
             let _ = launched.wait();
         }
     }

@@ -111,6 +111,10 @@ pub(super) fn spec(step: &Step, facts: Facts<'_>) -> Result<Spec, StepError> {
     let capabilities = if sandbox { CAPABILITIES.to_vec() } else { own_capabilities() };
     let mut mounts = system_mounts(step, facts.mode, sandbox);
     mounts.extend(facts.mounts);
+    let name = |path: &Path| {
+        let what = format!("tell the runtime of `{}`", path.display());
+        told(path).map(str::to_owned).map_err(StepError::io(what))
+    };
     let mut namespaces = vec!["pid", "ipc", "uts", "mount"];
     if step.network == Network::None {
         namespaces.push("network");
@@ -121,7 +125,7 @@ pub(super) fn spec(step: &Step, facts: Facts<'_>) -> Result<Spec, StepError> {
     let mut config = json!({
         "ociVersion": "1.0.2",
         "hostname": hostname,
-        "root": { "path": facts.root, "readonly": facts.root_readonly },
+        "root": { "path": name(facts.root)?, "readonly": facts.root_readonly },
         "process": {
             "terminal": false,
             "user": {
@@ -132,7 +136,7 @@ pub(super) fn spec(step: &Step, facts: Facts<'_>) -> Result<Spec, StepError> {
             },
             "args": step.process.args,
             "env": step.process.env,
-            "cwd": facts.cwd,
+            "cwd": name(facts.cwd)?,
             // Programs like sudo are used in builds.
             "noNewPrivileges": false,
             "capabilities": {
@@ -188,6 +192,14 @@ fn system_mounts(step: &Step, mode: Mode, sandbox: bool) -> Vec<Value> {
     mounts.into_iter().filter(|mount| mount["destination"] == "/dev" || !own(&mount["destination"])).collect()
 }
 
+/// A path as the configuration can have it. Links in images may lead to names of any bytes, but JSON is text.
+fn told(path: &Path) -> std::io::Result<&str> {
+    path.to_str().ok_or_else(|| {
+        let problem = "leads to a name that is not UTF-8, of which runtimes cannot be told";
+        std::io::Error::new(std::io::ErrorKind::InvalidInput, problem)
+    })
+}
+
 /// Makes the entry of a bind mount. Flags that its source has cannot be taken off in a user namespace, so they are kept.
 pub(super) fn bind(source: &Path, dest: &Path, readonly: bool) -> std::io::Result<Value> {
     use rustix::fs::StatVfsMountFlags as Flags;
@@ -201,11 +213,12 @@ pub(super) fn bind(source: &Path, dest: &Path, readonly: bool) -> std::io::Resul
     if readonly || have.contains(Flags::RDONLY) {
         options.push("ro");
     }
+    let (dest, source) = (told(dest)?, told(source)?);
     Ok(json!({ "destination": dest, "type": "bind", "source": source, "options": options }))
 }
 
 /// Makes the entry of a file system in memory.
-pub(super) fn tmpfs(dest: &Path, size: Option<u64>, readonly: bool) -> Value {
+pub(super) fn tmpfs(dest: &Path, size: Option<u64>, readonly: bool) -> std::io::Result<Value> {
     let mut options = vec!["nosuid".to_owned(), "nodev".to_owned(), "mode=1777".to_owned()];
     if let Some(size) = size {
         options.push(format!("size={size}"));
@@ -213,7 +226,7 @@ pub(super) fn tmpfs(dest: &Path, size: Option<u64>, readonly: bool) -> Value {
     if readonly {
         options.push("ro".to_owned());
     }
-    json!({ "destination": dest, "type": "tmpfs", "source": "tmpfs", "options": options })
+    Ok(json!({ "destination": told(dest)?, "type": "tmpfs", "source": "tmpfs", "options": options }))
 }
 
 /// The configuration's limits. They are lowered to those of the builder: raising one needs a capability that builders

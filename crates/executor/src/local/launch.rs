@@ -14,6 +14,9 @@
 // fork, unshare, mount and the like between fork and exec; each is a plain system call.
 #![allow(unsafe_code)]
 
+mod devices;
+
+use std::ffi::{CStr, CString};
 use std::fs::File;
 use std::io::{self, PipeReader, Read as _};
 use std::os::fd::{AsRawFd as _, OwnedFd, RawFd};
@@ -27,12 +30,28 @@ use crate::error::StepError;
 /// The magic number of cgroup2 in statfs (linux/magic.h).
 const CGROUP2_SUPER_MAGIC: i64 = 0x6367_7270;
 
+/// The attribute of a mount that only shows (linux/mount.h).
+const MOUNT_ATTR_RDONLY: u64 = 1;
+
+/// What is done around a runtime before it is executed.
+#[derive(Debug, Default)]
+pub(super) struct Around {
+    /// The name of a control group from which the machine's devices are barred.
+    pub(super) devices: Option<CString>,
+    /// Nothing of `/sys` can be written to, whatever is mounted there: a step without root is shown the machine's own,
+    /// and in it there may be control groups that belong to the user.
+    pub(super) still_sys: bool,
+    /// Where cgroup2 cannot be mounted, an empty tmpfs takes its place.
+    pub(super) empty_cgroups: bool,
+}
+
 /// A runtime that runs.
 #[derive(Debug)]
 pub(super) struct Launched {
     child: Child,
     lifeline: Option<OwnedFd>,
     report: PipeReader,
+    waited: bool,
 }
 
 /// How a launched runtime ended.
@@ -44,8 +63,8 @@ pub(super) enum End {
     Killed,
 }
 
-/// Starts `command`. `empty_cgroups`: where cgroup2 cannot be mounted, an empty tmpfs takes its place.
-pub(super) fn launch(mut command: Command, empty_cgroups: bool) -> Result<Launched, StepError> {
+/// Starts `command`.
+pub(super) fn launch(mut command: Command, around: Around) -> Result<Launched, StepError> {
     let program = command.get_program().to_string_lossy().into_owned();
     let (lifeline, report) = match (io::pipe(), io::pipe()) {
         (Ok(lifeline), Ok(report)) => (lifeline, report),
@@ -56,7 +75,7 @@ pub(super) fn launch(mut command: Command, empty_cgroups: bool) -> Result<Launch
     command.stdin(Stdio::null());
     // SAFETY: between fork and exec only system calls are made, on values that were there before the fork.
     unsafe {
-        command.pre_exec(move || become_runtime(keeper_files.0, keeper_files.1, empty_cgroups));
+        command.pre_exec(move || become_runtime(keeper_files.0, keeper_files.1, &around));
     }
     let spawned = command.spawn();
     drop((lifeline_reader, report_writer));
@@ -64,7 +83,7 @@ pub(super) fn launch(mut command: Command, empty_cgroups: bool) -> Result<Launch
         Ok(child) => child,
         // The report tells more than the error number that std passes on.
         Err(error) => {
-            return Err(match read_report(report_reader) {
+            return Err(match read_report(&report_reader) {
                 Some(Report::Refused(what, errno)) => StepError::Io {
                     what: format!(
                         "{what} for a step; the builder must be root or in a user namespace of its own"
@@ -75,7 +94,7 @@ pub(super) fn launch(mut command: Command, empty_cgroups: bool) -> Result<Launch
             });
         }
     };
-    Ok(Launched { child, lifeline: Some(lifeline_writer.into()), report: report_reader })
+    Ok(Launched { child, lifeline: Some(lifeline_writer.into()), report: report_reader, waited: false })
 }
 
 impl Launched {
@@ -100,13 +119,28 @@ impl Launched {
 
     /// Waits for the end, and tells it with the processor time used by everything that was started (user, system).
     pub(super) fn wait(mut self) -> io::Result<(End, Times)> {
+        self.end()
+    }
+
+    fn end(&mut self) -> io::Result<(End, Times)> {
+        self.waited = true;
         let times = usage::wait(self.child.id())?;
         self.lifeline = None;
-        let end = match read_report(self.report) {
+        let end = match read_report(&self.report) {
             Some(Report::Ended(status)) if libc::WIFEXITED(status) => End::Exited(libc::WEXITSTATUS(status)),
             _ => End::Killed,
         };
         Ok((end, times))
+    }
+}
+
+impl Drop for Launched {
+    fn drop(&mut self) {
+        // As when who reads the output panics: nothing may run any more when the step's directories go.
+        if !self.waited {
+            self.kill();
+            let _ = self.end();
+        }
     }
 }
 
@@ -119,7 +153,7 @@ enum Report {
 }
 
 /// Reads the report; `None` if they were killed before.
-fn read_report(mut report: PipeReader) -> Option<Report> {
+fn read_report(mut report: &PipeReader) -> Option<Report> {
     let mut message = [0; 5];
     report.read_exact(&mut message).ok()?;
     let [kind, value @ ..] = message;
@@ -172,18 +206,24 @@ const UNSHARE: u8 = 1;
 const PRIVATE: u8 = 2;
 const FORK: u8 = 3;
 const PROC: u8 = 4;
+const DEVICES: u8 = 5;
+const SYS: u8 = 6;
 
 fn stage_text(stage: u8) -> &'static str {
     match stage {
         UNSHARE => "make a pid and a mount namespace",
         PRIVATE => "keep mounts private",
         PROC => "mount /proc for a pid namespace",
+        DEVICES => {
+            "bar the machine's devices by a cgroup2 with BPF (runc does it otherwise, and without root there is no need)"
+        }
+        SYS => "make /sys read-only (Linux 5.12 can)",
         _ => "fork",
     }
 }
 
 /// Runs in the forked child. Returns in the process that shall execute the runtime; keeper and first stay inside.
-fn become_runtime(lifeline: RawFd, report: RawFd, empty_cgroups: bool) -> io::Result<()> {
+fn become_runtime(lifeline: RawFd, report: RawFd, around: &Around) -> io::Result<()> {
     // SAFETY: system calls only, on descriptors that this process has and on memory of this stack frame.
     unsafe {
         let mut all = std::mem::zeroed();
@@ -195,11 +235,18 @@ fn become_runtime(lifeline: RawFd, report: RawFd, empty_cgroups: bool) -> io::Re
         if libc::unshare(libc::CLONE_NEWPID | libc::CLONE_NEWNS) != 0 {
             return Err(fail(report, UNSHARE));
         }
+        let mut group = None;
+        if let Some(name) = &around.devices {
+            group = devices::make(name);
+            if group.is_none() {
+                return Err(fail(report, DEVICES));
+            }
+        }
         let keeper = libc::getpid();
         match libc::fork() {
             -1 => return Err(fail(report, FORK)),
             0 => {}
-            first => keep(first, lifeline),
+            first => keep(first, lifeline, group.zip(around.devices.as_deref())),
         }
 
         libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
@@ -217,7 +264,13 @@ fn become_runtime(lifeline: RawFd, report: RawFd, empty_cgroups: bool) -> io::Re
         if libc::mount(c"proc".as_ptr(), c"/proc".as_ptr(), c"proc".as_ptr(), flags, none.cast()) != 0 {
             return Err(fail(report, PROC));
         }
-        cgroups(empty_cgroups);
+        if group.is_some_and(|group| !devices::join(group)) {
+            return Err(fail(report, DEVICES));
+        }
+        cgroups(around.empty_cgroups);
+        if around.still_sys && !read_only(c"/sys") {
+            return Err(fail(report, SYS));
+        }
         match libc::fork() {
             -1 => return Err(fail(report, FORK)),
             0 => {}
@@ -228,6 +281,26 @@ fn become_runtime(lifeline: RawFd, report: RawFd, empty_cgroups: bool) -> io::Re
         libc::close_range(3, u32::MAX, libc::CLOSE_RANGE_CLOEXEC as i32);
     }
     Ok(())
+}
+
+/// Makes a mount and all mounts below it read-only.
+///
+/// # Safety
+/// Only system calls: fit for a forked child.
+unsafe fn read_only(path: &CStr) -> bool {
+    // struct mount_attr of linux/mount.h: set, clear, propagation, user namespace.
+    let attributes: [u64; 4] = [MOUNT_ATTR_RDONLY, 0, 0, 0];
+    // SAFETY: the path is a C string, and the size is that of the attributes.
+    unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            libc::AT_FDCWD,
+            path.as_ptr(),
+            libc::AT_RECURSIVE,
+            attributes.as_ptr(),
+            size_of_val(&attributes),
+        ) == 0
+    }
 }
 
 /// Shows cgroup2 alone on /sys/fs/cgroup, as runtimes want it; best effort, for they need no groups here.
@@ -255,12 +328,13 @@ unsafe fn cgroups(empty: bool) {
 ///
 /// # Safety
 /// Only system calls: fit for a forked child. `lifeline` is open.
-unsafe fn keep(first: libc::pid_t, lifeline: RawFd) -> ! {
+unsafe fn keep(first: libc::pid_t, lifeline: RawFd, group: Option<(devices::Group, &CStr)>) -> ! {
     // SAFETY: as above; `files` and `status` are memory of this stack frame.
     unsafe {
         let pidfd = libc::syscall(libc::SYS_pidfd_open, first, 0) as RawFd;
         // Everything else is closed: the error pipe of the spawn, for which the builder waits, and other steps' lifelines.
-        close_all_but(&mut [pidfd, lifeline]);
+        let hierarchy = group.map_or(-1, |(group, _)| group.hierarchy);
+        close_all_but(&mut [pidfd, lifeline, hierarchy]);
         let mut files = [
             libc::pollfd { fd: pidfd, events: libc::POLLIN, revents: 0 },
             libc::pollfd { fd: lifeline, events: 0, revents: 0 },
@@ -269,6 +343,9 @@ unsafe fn keep(first: libc::pid_t, lifeline: RawFd) -> ! {
         let mut status = 0;
         libc::kill(first, libc::SIGKILL);
         while libc::waitpid(first, &mut status, 0) < 0 && *libc::__errno_location() == libc::EINTR {}
+        if let Some((_, name)) = group {
+            devices::remove(hierarchy, name);
+        }
         libc::_exit(0)
     }
 }

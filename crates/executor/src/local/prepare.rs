@@ -1,5 +1,6 @@
 //! Everything before a runtime is started: directories, users, places, the bundle.
 
+use std::ffi::CString;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Component, Path, PathBuf};
 
@@ -25,6 +26,9 @@ use crate::workspaces::{Access, Workspace};
 pub(super) struct Prepared {
     stubs: Stubs,
     workspaces: Vec<(usize, Box<dyn Workspace>, bool)>,
+    pub(super) sandbox: bool,
+    /// A name for a control group.
+    pub(super) group: CString,
     /// The bundle, the runtime's state and its log.
     pub(super) dir: TempDir,
     pub(super) id: String,
@@ -73,7 +77,14 @@ impl Prepared {
             mounts.push(entry);
             Ok::<(), StepError>(())
         };
-        etc_files(step, dir.path(), |dest, file| add(&mut view, Path::new(dest), Source::Etc(file)))?;
+        etc_files(step, dir.path(), |dest, file| {
+            let dest = Path::new(dest);
+            // Images that want no name servers link to `/dev/null`: that is what their steps see.
+            if view.locate(dest).is_ok_and(|located| is_of_kernel(&located.path)) {
+                return Ok(());
+            }
+            add(&mut view, dest, Source::Etc(file))
+        })?;
         for (index, mount) in step.mounts.iter().enumerate().filter(|(index, _)| *index != root_mount) {
             let dest = absolute(&mount.dest);
             let readonly = mount.readonly;
@@ -107,7 +118,12 @@ impl Prepared {
         let text = serde_json::to_vec(&config).map_err(std::io::Error::from).map_err(failed())?;
         std::fs::write(bundle::config_path(dir.path()), text).map_err(failed())?;
         let id = dir.path().file_name().unwrap_or_default().to_string_lossy().into_owned();
-        Ok(Self { stubs, workspaces, dir, id: format!("cooper-{id}"), start })
+        let id = format!("cooper-{id}");
+        // Builders in one control group may have chosen the same name for a directory.
+        let group = CString::new(format!("{id}-{}", std::process::id()));
+        let group = group.map_err(std::io::Error::from).map_err(failed())?;
+        let sandbox = step.security == Security::Sandbox;
+        Ok(Self { stubs, workspaces, sandbox, group, dir, id, start })
     }
 
     /// Takes away what was made, and gives back the workspaces that may be committed, by the place of their mount.
@@ -265,6 +281,21 @@ fn etc_files(
     Ok(())
 }
 
+/// What runtimes put into `/dev`. They mount `/dev/null` over what a step must not see, so it has to be the real one.
+const DEVICES: [&str; 13] = [
+    "console", "core", "fd", "full", "null", "ptmx", "random", "stderr", "stdin", "stdout", "tty", "urandom",
+    "zero",
+];
+
+/// Tells whether a path without links leads to what the kernel shows there, over which nothing is mounted.
+fn is_of_kernel(path: &Path) -> bool {
+    let mut inside = match path.strip_prefix("/dev") {
+        Ok(inside) => inside.components(),
+        Err(_) => return path.starts_with("/proc") || path.starts_with("/sys"),
+    };
+    inside.next().is_none_or(|first| DEVICES.iter().any(|device| first.as_os_str() == *device))
+}
+
 /// What is to be mounted.
 enum Source<'a> {
     Dir { base: &'a Path, subpath: &'a str, readonly: bool },
@@ -280,7 +311,7 @@ fn lay(view: &mut View, stubs: &mut Stubs, dest: &Path, source: Source<'_>) -> R
     if path == Path::new("/") {
         return Err(problem("nothing can be mounted over the root"));
     }
-    if path.starts_with("/proc") || path.starts_with("/sys") || path == Path::new("/dev") {
+    if is_of_kernel(&path) {
         return Err(problem("nothing can be mounted over what the kernel shows there"));
     }
     let source_fd = match &source {
@@ -321,7 +352,7 @@ fn lay(view: &mut View, stubs: &mut Stubs, dest: &Path, source: Source<'_>) -> R
         }
     }
     let entry = match (&source, &source_fd) {
-        (Source::Tmpfs(size, readonly), _) => bundle::tmpfs(&path, *size, *readonly),
+        (Source::Tmpfs(size, readonly), _) => bundle::tmpfs(&path, *size, *readonly).map_err(at(&shown))?,
         (Source::Dir { readonly, .. }, Some(fd)) => {
             let from = path_of(fd.as_fd()).map_err(at(&shown))?;
             bundle::bind(&from, &path, *readonly).map_err(at(&shown))?
@@ -351,8 +382,9 @@ fn working_directory(view: &View, cwd: &str, user: &UserIds) -> Result<PathBuf, 
     let shown = if cwd.is_empty() { "/" } else { cwd };
     let problem = |problem: &str| StepError::Path { path: shown.to_owned(), problem: problem.to_owned() };
     let Located { path, place } = view.locate(&Path::new("/").join(cwd)).map_err(at(shown))?;
-    if path.starts_with("/proc") && path != Path::new("/proc") {
-        return Err(problem("a working directory inside /proc could lead out of the root"));
+    // `/dev/fd` is a link that the runtime makes.
+    if path.starts_with("/proc") && path != Path::new("/proc") || view.is_in(&path, "/dev") {
+        return Err(problem("a working directory inside /proc or /dev could lead out of the root"));
     }
     let Some(place) = place else { return Ok(path) };
     match place.kind() {

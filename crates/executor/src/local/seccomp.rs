@@ -9,6 +9,18 @@ const TABLE: &str = include_str!("seccomp.txt");
 /// NEWUSER, NEWPID, NEWNET).
 const CLONE_NAMESPACES: u64 = 0x7e02_0000;
 
+/// Bits of a mode that say what kind of file it is, and the kinds that `mknod` makes without a device: none
+/// said, pipe, file, socket (linux/stat.h: S_IFMT, S_IFIFO, S_IFREG, S_IFSOCK).
+const KIND: u64 = 0o170_000;
+const PLAIN_KINDS: [u64; 4] = [0, 0o010_000, 0o100_000, 0o140_000];
+/// S_IFCHR.
+const CHARACTER_DEVICE: u64 = 0o020_000;
+
+/// Devices that a step may make nodes of, as every small root has them. 0:0 is the mark of overlay file systems for what is
+/// deleted; the others are null, zero, full, random, urandom, tty, console and ptmx (linux: admin-guide/devices.txt), as
+/// the kernel has them in one number: eight bits of the minor one, above them the major one.
+const DEVICES: [u64; 9] = [0, 0x103, 0x105, 0x107, 0x108, 0x109, 0x500, 0x501, 0x502];
+
 /// Makes the filter for a step that has `capabilities`, in the form of the OCI runtime specification.
 pub(super) fn profile(capabilities: &[&str]) -> Value {
     profile_for(std::env::consts::ARCH, capabilities)
@@ -42,11 +54,27 @@ fn profile_for(arch: &str, capabilities: &[&str]) -> Value {
         // Its flags are in memory, out of a filter's sight. With ENOSYS C libraries fall back to clone.
         rules.push(json!({ "names": ["clone3"], "action": "SCMP_ACT_ERRNO", "errnoRet": libc::ENOSYS }));
     }
+    rules.extend(nodes());
     json!({
         "defaultAction": "SCMP_ACT_ERRNO",
         "defaultErrnoRet": libc::EPERM,
         "architectures": architectures(arch),
         "syscalls": rules,
+    })
+}
+
+/// The rules for `mknod`. Docker allows every node and bars their use by a control group. Steps have that too, and still
+/// make no nodes of disks: so nothing hangs on one filter alone, and their layers take none of them elsewhere.
+fn nodes() -> impl Iterator<Item = Value> {
+    // Which arguments are the mode and the device.
+    [("mknod", 1, 2), ("mknodat", 2, 3)].into_iter().flat_map(|(name, mode, device)| {
+        let rule = move |args: Value| json!({ "names": [name], "action": "SCMP_ACT_ALLOW", "args": args });
+        let is = move |kind: u64| json!({ "index": mode, "op": "SCMP_CMP_MASKED_EQ", "value": KIND, "valueTwo": kind });
+        let plain = PLAIN_KINDS.map(|kind| rule(json!([is(kind)])));
+        let devices = DEVICES.map(|number| {
+            rule(json!([is(CHARACTER_DEVICE), { "index": device, "op": "SCMP_CMP_EQ", "value": number }]))
+        });
+        plain.into_iter().chain(devices)
     })
 }
 
@@ -103,6 +131,7 @@ mod tests {
         assert_eq!(allowed(&plain, "chroot"), Some(0));
         assert_eq!(allowed(&plain, "personality"), Some(1));
         assert_eq!(allowed(&plain, "clone"), Some(1));
+        assert_eq!(allowed(&plain, "mknodat"), Some(1));
         for refused in
             ["keyctl", "add_key", "mount", "unshare", "bpf", "io_uring_setup", "cacheflush", "reboot"]
         {

@@ -21,7 +21,7 @@ pub(super) struct View {
 pub(super) enum Over {
     /// A directory or file of this machine, opened path-only.
     Existing(OwnedFd),
-    /// What the runtime makes: nothing is known of its inside but that there are no links in it.
+    /// What the runtime makes: nothing is known of its inside. There are no links in it, but for `/dev`.
     Made,
 }
 
@@ -77,6 +77,12 @@ impl View {
             on = next;
         }
         Err(io::Error::other("too many links between mounts"))
+    }
+
+    /// Tells whether a path without links leads to something that lies in a mount point itself, not in one below it.
+    pub(super) fn is_in(&self, path: &Path, point: &str) -> bool {
+        let over = self.point_over(path).and_then(|index| self.points.get(index));
+        path != Path::new(point) && over.is_some_and(|(at, _)| at == Path::new(point))
     }
 
     /// The mount that is seen at a path: the deepest, and of those the last.

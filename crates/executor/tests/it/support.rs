@@ -16,9 +16,9 @@ use cooper_oci::Digest;
 use tempfile::TempDir;
 
 /// The programs of the test root.
-const PROGRAMS: [&str; 19] = [
+const PROGRAMS: [&str; 24] = [
     "sh", "ls", "cat", "id", "sleep", "touch", "mkdir", "readlink", "stat", "hostname", "mount", "rm", "ln",
-    "grep", "setarch", "true", "env", "chown", "setsid",
+    "grep", "setarch", "true", "env", "chown", "setsid", "umount", "unshare", "mknod", "head", "chmod",
 ];
 
 /// Notes why a test did not run; with CI=true that is a failure.
@@ -258,4 +258,23 @@ pub(crate) fn tree(root: &Path) -> Vec<String> {
     let mut lines: Vec<_> = String::from_utf8(output.stdout).unwrap().lines().map(str::to_owned).collect();
     lines.sort();
     lines
+}
+
+/// Returns the built example `run_in_root`: a builder that can be killed, or run as somebody else.
+pub(crate) fn example() -> PathBuf {
+    // target/debug/deps/it-… -> target/debug/examples/run_in_root
+    let own = std::env::current_exe().unwrap();
+    let path = own.ancestors().nth(2).unwrap().join("examples/run_in_root");
+    assert!(path.exists(), "`{}` is not built: run all tests, or `cargo build --examples`", path.display());
+    path
+}
+
+/// Waits until something is so, though not without end.
+#[track_caller]
+pub(crate) fn wait_for(what: &str, mut so: impl FnMut() -> bool) {
+    let start = std::time::Instant::now();
+    while !so() {
+        assert!(start.elapsed() < std::time::Duration::from_secs(20), "waited too long for {what}");
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
 }
