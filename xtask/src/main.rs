@@ -7,6 +7,7 @@
 
 mod bench;
 mod build;
+mod conformance;
 mod fixture;
 mod sh;
 mod soak;
@@ -37,6 +38,8 @@ enum Command {
     Tidy,
     /// Runs one long trial in full and writes its result as JSON.
     Soak(soak::Args),
+    /// Compares every conversion of the corpus with BuildKit's.
+    Conformance(conformance::Args),
     /// Times the example loads against the peers that are installed.
     Bench(bench::Args),
     /// Makes the stand-in of python:3.9-slim from Debian's packages and prints where it is.
@@ -54,6 +57,7 @@ fn main() -> ExitCode {
         Command::Tidy => tidy::run(),
         Command::Soak(args) => soak::run(&args),
         Command::Bench(args) => bench::run(&args),
+        Command::Conformance(args) => conformance::run(&args),
         Command::Fixture { fresh } => fixture::python(fresh).map(|path| println!("{}", path.display())),
     };
     match result {

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
 
-use crate::{build, fixture, root, sh, tidy, tools};
+use crate::{build, conformance, fixture, root, sh, tidy, tools};
 
 /// Arguments of `cargo xtask test`.
 #[derive(clap::Args)]
@@ -31,6 +31,10 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     }
     step("build cooper");
     let cooper = build::cooper(&root, false)?;
+    if args.filter.is_none() {
+        step("conformance");
+        conformance::where_it_is(&root, &cooper)?;
+    }
     let base = base(&cooper, !args.no_install)?;
 
     let scratch = tempfile::tempdir()?;

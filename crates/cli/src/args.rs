@@ -100,6 +100,18 @@ pub(crate) struct Build {
     #[arg(long, value_name = "FILE")]
     pub(crate) metadata_file: Option<PathBuf>,
 
+    /// Builds every stage, also those that the target does not need; the image is the target's.
+    #[arg(long)]
+    pub(crate) all_stages: bool,
+
+    /// What to do: build, check, outline or targets; with `,format=json` for scripts.
+    #[arg(long, value_name = "METHOD[,format=json]", default_value = "build", conflicts_with = "check")]
+    pub(crate) call: String,
+
+    /// Runs the build checks and builds nothing, as --call=check.
+    #[arg(long)]
+    pub(crate) check: bool,
+
     /// How progress is shown.
     #[arg(long, value_enum, default_value_t = Progress::Auto)]
     pub(crate) progress: Progress,
@@ -115,6 +127,13 @@ pub(crate) struct Build {
     /// The runtime of the steps: crun, runc or a path [default: the first that is there].
     #[arg(long, value_name = "RUNTIME")]
     pub(crate) runtime: Option<String>,
+}
+
+impl Build {
+    /// How progress is shown, --quiet considered.
+    pub(crate) fn shown(&self) -> Progress {
+        if self.quiet { Progress::Quiet } else { self.progress }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -14,6 +14,7 @@ use cooper_oci::Reference;
 use tokio::runtime::Runtime as Tokio;
 
 use crate::args::{Build, Network, Progress};
+use crate::call::{self, Call};
 use crate::output::{self, Kind};
 use crate::paths;
 use crate::report::{FailedBuild, Usage};
@@ -52,6 +53,9 @@ pub(crate) fn plain(error: Error) -> anyhow::Error {
 /// Runs the build.
 pub(crate) fn run(root: Option<&Path>, args: &Build) -> Result<()> {
     let spec = spec(args)?;
+    if let Some(call) = Call::of(args)? {
+        return call::run(root, args, call, &spec);
+    }
     let dockerfile = spec.dockerfile.0.join(&spec.dockerfile.1);
     let name = spec.dockerfile.1.clone();
     let to_stdout = spec
@@ -59,7 +63,7 @@ pub(crate) fn run(root: Option<&Path>, args: &Build) -> Result<()> {
         .iter()
         .any(|output| matches!(output, Output::Oci { dest: Dest::Stdout, .. } | Output::Tar(Dest::Stdout)));
     let Opened { engine, tokio, logins } = engine(root, args.runtime.as_deref())?;
-    let show = Arc::new(Mutex::new(Show::new(if args.quiet { Progress::Quiet } else { args.progress })));
+    let show = Arc::new(Mutex::new(Show::new(args.shown(), Some(dockerfile.clone()))));
     let cancel = Cancel::new();
     let observer = {
         let show = show.clone();
@@ -222,6 +226,9 @@ fn spec(args: &Build) -> Result<JobSpec> {
         opts.insert("no-cache".to_owned(), String::new());
     } else if !args.no_cache_filter.is_empty() {
         opts.insert("no-cache".to_owned(), args.no_cache_filter.join(","));
+    }
+    if args.all_stages {
+        opts.insert("all-stages".to_owned(), "true".to_owned());
     }
     if args.pull {
         opts.insert("image-resolve-mode".to_owned(), "pull".to_owned());

@@ -1,6 +1,8 @@
 //! `cooper debug`: looking at what the frontend makes of Dockerfiles.
 
 mod stub;
+mod subrequests;
+mod words;
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -11,6 +13,8 @@ use cooper_frontend::{Checked, Outcome, Warning};
 use serde_json::{Value, json};
 
 use stub::Case;
+#[cfg(test)]
+pub(crate) use stub::Case as Stub;
 
 /// Converts a Dockerfile as if every image existed and every context were empty, and gives its graph: one JSON object a
 /// vertex as `buildctl debug dump-llb` prints them, or Graphviz's language.
@@ -30,8 +34,8 @@ pub(crate) fn dump_llb(file: &Path, dot: bool) -> Result<String> {
 /// Converts every case of a conformance corpus and writes what came out, one directory a case.
 ///
 /// `cases` is its list (JSON lines), `root` the directory with the Dockerfiles. Written are `llb.pb`, `image.json`,
-/// `base_image.json` and `result.json` below `out`, and `ast.txt` and `ast.json` a Dockerfile, as the corpus's own tool
-/// for comparing expects them.
+/// `base_image.json`, `result.json` and `subrequests.json` below `out`, and `ast.txt` and `ast.json` a Dockerfile, as the
+/// corpus's own tool for comparing expects them; and `shlex.jsonl` where the corpus has words to be expanded.
 pub(crate) fn conformance(cases: &Path, root: &Path, out: &Path) -> Result<()> {
     let mut files = BTreeSet::new();
     let list = fs::read_to_string(cases).with_context(|| format!("cannot read {}", cases.display()))?;
@@ -42,10 +46,18 @@ pub(crate) fn conformance(cases: &Path, root: &Path, out: &Path) -> Result<()> {
         let checked = case.convert(&text);
         let dir = out.join(&case.id);
         write_case(&dir, checked).with_context(|| format!("cannot write {}", dir.display()))?;
+        if case.subrequests {
+            let answers = subrequests::answers(&case, &text);
+            fs::write(dir.join("subrequests.json"), answers.to_string())?;
+        }
         if files.insert(case.file.clone()) {
             let dir = out.join(&case.file);
             write_file(&dir, &text).with_context(|| format!("cannot write {}", dir.display()))?;
         }
+    }
+    let list = root.join("shlex/cases.jsonl");
+    if list.is_file() {
+        fs::write(out.join("shlex.jsonl"), words::expanded(&list)?)?;
     }
     Ok(())
 }

@@ -9,6 +9,7 @@
 
 mod args;
 mod build;
+mod call;
 mod debug;
 mod output;
 mod paths;
@@ -44,6 +45,9 @@ fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
+            if error.is::<report::Found>() {
+                return ExitCode::from(report::FAILED);
+            }
             let report = report::Report::of(&error);
             eprint!("{report}");
             ExitCode::from(report.code)

@@ -7,7 +7,8 @@ use cooper_engine::{Error, FailedStep, StepError};
 
 /// Exit code for wrong usage.
 pub(crate) const USAGE: u8 = 2;
-const FAILED: u8 = 1;
+/// Exit code where the build, or the check that was asked for, failed.
+pub(crate) const FAILED: u8 = 1;
 /// The environment is at fault: a runtime, the disk, the network.
 const ENVIRONMENT: u8 = 3;
 const INTERRUPTED: u8 = 130;
@@ -37,6 +38,18 @@ impl fmt::Display for Usage {
 }
 
 impl std::error::Error for Usage {}
+
+/// The checks found something, and it is printed already.
+#[derive(Debug)]
+pub(crate) struct Found;
+
+impl fmt::Display for Found {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the checks found something")
+    }
+}
+
+impl std::error::Error for Found {}
 
 /// A step failed, with what is known only after the build: its Dockerfile and its log.
 #[derive(Debug)]
@@ -81,7 +94,7 @@ impl Report {
             Error::Frontend(error) | Error::Unreachable(error) => {
                 let unreachable = matches!(failed.error, Error::Unreachable(_));
                 let owned;
-                let place = match (&error.source, error.lines.first()) {
+                let place = match (&error.source, error.place()) {
                     (Some(source), Some(lines)) => {
                         owned = String::from_utf8_lossy(&source.text).into_owned();
                         let lines = (lines.start, lines.end);
@@ -184,6 +197,22 @@ fn chain(error: &dyn std::error::Error) -> Vec<String> {
         next = cause.source();
     }
     out
+}
+
+/// Writes a finding of the build checks, with the lines that it is about.
+pub(crate) fn warning(title: &str, url: &str, file: &str, text: &str, lines: (u32, u32)) -> String {
+    let mut group =
+        Level::WARNING.primary_title(title).elements(Vec::<annotate_snippets::Message<'_>>::new());
+    if let Some(range) = bytes_of(text, lines) {
+        let annotation = AnnotationKind::Primary.span(range);
+        group = group.element(Snippet::source(text).line_start(1).path(file).annotation(annotation));
+    }
+    if !url.is_empty() {
+        group = group.element(Level::NOTE.no_name().message(url));
+    }
+    let mut text = Renderer::plain().render(&[group]);
+    text.push('\n');
+    text
 }
 
 fn message(title: &str, place: Option<Place<'_>>, notes: &[String], help: Option<String>) -> String {

@@ -3,6 +3,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::fmt::Write as _;
 use std::io::Write as _;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use cooper_engine::{RanStep, Report};
@@ -10,6 +11,7 @@ use cooper_oci::Digest;
 use cooper_progress::{Event, EventKind, Plain, RawJson};
 
 use crate::args::Progress;
+use crate::report;
 
 /// How many of the last lines of a failed step are shown with its error.
 const LINES: usize = 20;
@@ -19,6 +21,9 @@ pub(crate) struct Show {
     mode: Mode,
     logs: HashMap<Digest, Tail>,
     text: String,
+    dockerfile: Option<PathBuf>,
+    /// The text of the Dockerfile, once a warning was shown.
+    source: Option<String>,
 }
 
 enum Mode {
@@ -57,13 +62,14 @@ impl Tail {
 }
 
 impl Show {
-    pub(crate) fn new(progress: Progress) -> Self {
+    /// `dockerfile` is where the lines of warnings are to be found.
+    pub(crate) fn new(progress: Progress, dockerfile: Option<PathBuf>) -> Self {
         let mode = match progress {
             Progress::Auto | Progress::Plain => Mode::Plain(Plain::new()),
             Progress::Rawjson => Mode::RawJson(RawJson::new()),
             Progress::Quiet => Mode::Quiet,
         };
-        Self { mode, logs: HashMap::new(), text: String::new() }
+        Self { mode, logs: HashMap::new(), text: String::new(), dockerfile, source: None }
     }
 
     /// Shows one event.
@@ -72,7 +78,18 @@ impl Show {
             self.logs.entry(*vertex).or_default().push(data);
         }
         match &mut self.mode {
-            Mode::Plain(plain) => plain.render(event, &mut self.text),
+            Mode::Plain(plain) => match &event.kind {
+                EventKind::Warning(warning) => {
+                    let dockerfile = self.dockerfile.as_deref();
+                    let source = self.source.get_or_insert_with(|| {
+                        dockerfile.and_then(|file| std::fs::read_to_string(file).ok()).unwrap_or_default()
+                    });
+                    let title = format!("{}: {}", warning.rule, warning.message);
+                    let shown = report::warning(&title, &warning.url, &warning.file, source, warning.lines);
+                    self.text.push_str(&shown);
+                }
+                _ => plain.render(event, &mut self.text),
+            },
             Mode::RawJson(json) => json.render(event, &mut self.text),
             Mode::Quiet => {}
         }

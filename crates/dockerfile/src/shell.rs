@@ -113,7 +113,11 @@ impl Lexer {
         let mut state = lexer::State::new(self, word, env, false);
         match state.run() {
             Ok((text, _)) => Ok(Expansion { text, matched: state.matched, unmatched: state.unmatched }),
-            Err(problem) => Err(WordError { word: word.to_owned(), problem }),
+            Err(problem) => Err(WordError {
+                word: word.into(),
+                problem,
+                seen: Box::new(Seen { matched: state.matched, unmatched: state.unmatched }),
+            }),
         }
     }
 
@@ -123,7 +127,11 @@ impl Lexer {
     /// As [`Lexer::process_word`].
     pub fn process_words(&self, word: &str, env: &(impl Env + ?Sized)) -> Result<Vec<String>, WordError> {
         let mut state = lexer::State::new(self, word, env, true);
-        state.run().map(|(_, words)| words).map_err(|problem| WordError { word: word.to_owned(), problem })
+        state.run().map(|(_, words)| words).map_err(|problem| WordError {
+            word: word.into(),
+            problem,
+            seen: Box::default(),
+        })
     }
 }
 
@@ -132,9 +140,20 @@ impl Lexer {
 #[error("failed to process {}: {problem}", crate::quote::go_quote(word.as_bytes()))]
 pub struct WordError {
     /// The whole word.
-    pub word: String,
+    pub word: Box<str>,
     /// What is wrong with it.
     pub problem: WordProblem,
+    /// What was looked at before the fault.
+    pub seen: Box<Seen>,
+}
+
+/// Variables that an expansion looked at.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Seen {
+    /// Those that were set.
+    pub matched: BTreeSet<String>,
+    /// Those that were not set.
+    pub unmatched: BTreeSet<String>,
 }
 
 /// What is wrong with a word, in BuildKit's texts.

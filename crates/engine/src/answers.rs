@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use cooper_frontend::{
-    Answers, Ask, Built, FileQuestion, ImageQuestion, LineRange, Outcome, Request, ResolvedImage, convert,
-    detect_syntax,
+    Answered, Answers, Ask, Built, FileQuestion, ImageQuestion, LineRange, Outcome, Request, ResolvedImage,
+    SourceText, convert, detect_syntax, is_built_in,
 };
 use cooper_llb::{Graph, Op, decode_definition};
-use cooper_oci::{Digest, Platform, Reference, Timestamp};
+use cooper_oci::{Digest, Platform, Timestamp};
 
 use crate::error::Error;
 use crate::events::Events;
@@ -29,9 +29,13 @@ pub(crate) async fn converted(
             Err(error) if sources.unreachable.load(Ordering::Relaxed) => {
                 return Err(Error::Unreachable(error));
             }
-            Err(error) => return Err(error.into()),
+            Err(error) => {
+                // What another frontend would read well is no error of this one's.
+                syntax(error.source.as_ref(), None)?;
+                return Err(error.into());
+            }
             Ok(Outcome::Done(built)) => {
-                syntax(&built)?;
+                syntax(Some(&built.source), Some(events))?;
                 return Ok(built);
             }
             Ok(Outcome::Missing(asks)) => answer(asks, &mut answers, sources, events).await?,
@@ -40,21 +44,57 @@ pub(crate) async fn converted(
     Err(Error::Unsupported("a frontend that never has enough answers".into()))
 }
 
-/// Refuses a Dockerfile that names a language which is not the built-in one.
+/// Asks something about the Dockerfile, answering whatever is asked back.
+pub(crate) async fn answered<T>(
+    request: &Request,
+    ask: impl Fn(&Request, &Answers) -> Result<Answered<T>, cooper_frontend::Error>,
+    sources: &Arc<Sources>,
+    events: &Arc<Events>,
+) -> Result<(T, Arc<SourceText>), Error> {
+    let mut answers = Answers::default();
+    for _ in 0..ROUNDS {
+        match ask(request, &answers) {
+            Err(error) if sources.unreachable.load(Ordering::Relaxed) => {
+                return Err(Error::Unreachable(error));
+            }
+            Err(error) => {
+                syntax(error.source.as_ref(), None)?;
+                return Err(error.into());
+            }
+            Ok(Answered::Done(found, source)) => {
+                syntax(Some(&source), Some(events))?;
+                return Ok((found, source));
+            }
+            Ok(Answered::Missing(asks)) => answer(asks, &mut answers, sources, events).await?,
+        }
+    }
+    Err(Error::Unsupported("a frontend that never has enough answers".into()))
+}
+
+/// Refuses a Dockerfile that names a language which is not the built-in one, and tells of one that is.
 ///
 /// Any version of `docker/dockerfile` is taken as built in; what a later one adds is an error where it is used.
-fn syntax(built: &Built) -> Result<(), Error> {
-    let Some(directive) = detect_syntax(&built.source.text) else { return Ok(()) };
+fn syntax(source: Option<&Arc<SourceText>>, events: Option<&Arc<Events>>) -> Result<(), Error> {
+    let Some(source) = source else { return Ok(()) };
+    let Some(directive) = detect_syntax(&source.text) else { return Ok(()) };
     let image = directive.value.split_whitespace().next().unwrap_or_default();
-    let name = Reference::parse_normalized(image).map(|reference| reference.name()).unwrap_or_default();
-    if matches!(&*name, "docker.io/docker/dockerfile" | "docker.io/docker/dockerfile-upstream") {
+    if is_built_in(image) {
+        if let Some(events) = events {
+            let name = format!("[internal] syntax {image} is built in, nothing is fetched");
+            let vertex = Digest::of(&name);
+            events.internal(vertex, &name);
+            events.completed(vertex, false, None);
+        }
         return Ok(());
     }
     Err(Error::Frontend(cooper_frontend::Error {
-        message: format!("the syntax `{image}` is another frontend, and only docker/dockerfile is built in"),
+        message: format!(
+            "the syntax `{image}` is another frontend; built in is docker/dockerfile: remove the line, or build with BuildKit"
+        ),
         suggestion: None,
         lines: vec![LineRange { start: directive.line, end: directive.line }],
-        source: Some(built.source.clone()),
+        near: None,
+        source: Some(source.clone()),
     }))
 }
 

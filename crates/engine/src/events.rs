@@ -49,6 +49,8 @@ pub(crate) struct Events {
 #[derive(Default)]
 struct State {
     steps: BTreeMap<Digest, Vec<Step>>,
+    /// Vertices that were told of: several graphs may share some.
+    told: HashSet<Digest>,
     running: HashMap<Digest, Duration>,
     completed: HashSet<Digest>,
     /// Folders of the user's: never "cached", they are looked at anew.
@@ -91,6 +93,9 @@ impl Events {
             {
                 self.state().folders.insert(vertex.digest);
             }
+            if !self.state().told.insert(vertex.digest) {
+                continue;
+            }
             let step = self.state().steps.get(&vertex.digest).and_then(|steps| steps.first().cloned());
             self.send(EventKind::Vertex(Shown {
                 digest: vertex.digest,
@@ -117,6 +122,9 @@ impl Events {
 
     fn merge(&self, first: &Step, second: &Step) {
         let merge = Merge { first: place(first), second: place(second), text: second.text.clone() };
+        if self.state().merged.contains(&merge) {
+            return;
+        }
         self.send(EventKind::Merged {
             vertex: first.vertex,
             first: merge.first.clone(),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use cooper_executor::{Cancel, Config, LocalExecutor, Runtime};
-use cooper_frontend::{Request, UnusedStage, Warning};
+use cooper_frontend::{Answered, Answers, Lint, Outline, Request, SourceText, Target, UnusedStage, Warning};
 use cooper_layer::Owners;
 use cooper_llb::{Graph, decode_definition};
 use cooper_oci::Platform;
@@ -16,7 +16,7 @@ use cooper_source::{ImageName, Images};
 use cooper_store::Store;
 use tempfile::TempDir;
 
-use crate::answers::converted;
+use crate::answers::{answered, converted};
 use crate::drive::drive;
 use crate::error::{Error, FailedStep};
 use crate::events::{Events, Merge, Observer, RanStep, place};
@@ -87,6 +87,51 @@ impl Engine {
         &self.images
     }
 
+    /// Runs the build checks and builds nothing.
+    ///
+    /// # Errors
+    ///
+    /// If the Dockerfile or the options cannot be read; what is wrong in the Dockerfile is part of the answer.
+    pub async fn lint(&self, spec: &JobSpec, observer: Observer) -> Result<(Lint, Arc<SourceText>), Error> {
+        self.inspect(spec, observer, cooper_frontend::lint).await
+    }
+
+    /// Lists what the target takes from outside, and builds nothing.
+    ///
+    /// # Errors
+    ///
+    /// If the Dockerfile cannot be converted.
+    pub async fn outline(
+        &self,
+        spec: &JobSpec,
+        observer: Observer,
+    ) -> Result<(Outline, Arc<SourceText>), Error> {
+        self.inspect(spec, observer, cooper_frontend::outline).await
+    }
+
+    /// Lists the stages that can be built, and builds nothing.
+    ///
+    /// # Errors
+    ///
+    /// If the Dockerfile cannot be read.
+    pub async fn targets(
+        &self,
+        spec: &JobSpec,
+        observer: Observer,
+    ) -> Result<(Vec<Target>, Arc<SourceText>), Error> {
+        self.inspect(spec, observer, cooper_frontend::targets).await
+    }
+
+    async fn inspect<T>(
+        &self,
+        spec: &JobSpec,
+        observer: Observer,
+        ask: impl Fn(&Request, &Answers) -> Result<Answered<T>, cooper_frontend::Error>,
+    ) -> Result<(T, Arc<SourceText>), Error> {
+        let (sources, request) = self.prepare(spec).await?;
+        answered(&request, ask, &Arc::new(sources), &Arc::new(Events::new(observer))).await
+    }
+
     /// Runs a build to its end.
     ///
     /// # Errors
@@ -111,30 +156,36 @@ impl Engine {
         let mut platforms = Vec::new();
         let nonce = crate::nonce();
         for platform in &built.platforms {
-            let definition = decode_definition(&platform.definition).map_err(Error::Graph)?;
-            let graph = Graph::new(&definition).map_err(Error::Graph)?;
-            events.graph(&graph.vertices, &platform.steps);
-            let mut ids = Vec::new();
-            for vertex in graph.vertices {
-                let nonce = vertex.meta.ignore_cache.then_some(nonce);
-                let id = vertex_id(&vertex, nonce.as_ref());
-                let inputs = vertex.inputs.iter().filter_map(|input| edge(&ids, *input)).collect();
-                let is_source = matches!(vertex.op, cooper_llb::Op::Source(_));
-                nodes.push(Node {
-                    vertex: id,
-                    inputs,
-                    outputs: vertex.outputs,
-                    pin: is_source,
-                    // A source is what it is; only steps can be run again.
-                    nonce: nonce.filter(|_| !is_source).map(Nonce),
-                });
-                vertices.insert(id, Arc::new(vertex));
-                ids.push(id);
+            let mut target = None;
+            // What is exported comes first; the others only have to be made.
+            for (number, bytes) in std::iter::once(&platform.definition).chain(&platform.others).enumerate() {
+                let definition = decode_definition(bytes).map_err(Error::Graph)?;
+                let graph = Graph::new(&definition).map_err(Error::Graph)?;
+                events.graph(&graph.vertices, &platform.steps);
+                let mut ids = Vec::new();
+                for vertex in graph.vertices {
+                    let nonce = vertex.meta.ignore_cache.then_some(nonce);
+                    let id = vertex_id(&vertex, nonce.as_ref());
+                    let inputs = vertex.inputs.iter().filter_map(|input| edge(&ids, *input)).collect();
+                    let is_source = matches!(vertex.op, cooper_llb::Op::Source(_));
+                    nodes.push(Node {
+                        vertex: id,
+                        inputs,
+                        outputs: vertex.outputs,
+                        pin: is_source,
+                        // A source is what it is; only steps can be run again.
+                        nonce: nonce.filter(|_| !is_source).map(Nonce),
+                    });
+                    vertices.insert(id, Arc::new(vertex));
+                    ids.push(id);
+                }
+                if let Some(root) = graph.root.and_then(|root| edge(&ids, root)) {
+                    if number == 0 {
+                        target = Some(targets.len());
+                    }
+                    targets.push(root);
+                }
             }
-            let target = graph.root.and_then(|root| edge(&ids, root)).map(|target| {
-                targets.push(target);
-                targets.len() - 1
-            });
             platforms.push(ExportPlatform {
                 platform: platform.platform.clone(),
                 target,
@@ -251,7 +302,7 @@ fn attributed(error: Error, work: &Work, readers: &HashMap<VertexId, VertexId>) 
 }
 
 impl Events {
-    fn warning(&self, warning: &Warning, source: &cooper_frontend::SourceText) {
+    fn warning(&self, warning: &Warning, source: &SourceText) {
         let lines = warning.lines.first().map_or((0, 0), |lines| (lines.start, lines.end));
         self.send(EventKind::Warning(cooper_progress::Warning {
             rule: warning.rule.to_owned(),

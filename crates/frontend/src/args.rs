@@ -2,12 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use cooper_dockerfile::instruction::{Command, Instruction};
+use cooper_dockerfile::instruction::{ArgPair, Command, Instruction};
 use cooper_dockerfile::shell::Lexer;
 use cooper_oci::Platform;
 
 use crate::env::EnvList;
+use crate::error::LineRange;
 use crate::failure::{Step, Stop};
+use crate::outline::Facts;
 
 /// Arguments that configure the scan of an image and never become variables of steps.
 pub(crate) const NOT_IN_ENV: [&str; 2] = ["BUILDKIT_SBOM_SCAN_CONTEXT", "BUILDKIT_SBOM_SCAN_STAGE"];
@@ -46,34 +48,48 @@ pub(crate) fn predefined(platforms: &Platforms, given: &BTreeMap<String, String>
     env
 }
 
-/// Adds the `ARG`s before the first stage. Also gives all their names, those without a value included.
+/// What the `ARG`s before the first stage come to.
+pub(crate) struct Globals {
+    /// All variables that hold there.
+    pub(crate) env: EnvList,
+    /// Names of the `ARG`s, those without a value included.
+    pub(crate) names: BTreeSet<String>,
+    /// What an outline says of them.
+    pub(crate) facts: Facts,
+}
+
+/// Adds the `ARG`s before the first stage.
 pub(crate) fn declare(
     mut env: EnvList,
     lexer: &Lexer,
     commands: &[Command],
     given: &BTreeMap<String, String>,
-) -> Step<(EnvList, BTreeSet<String>)> {
+) -> Step<Globals> {
     let mut names = BTreeSet::new();
+    let mut facts = Facts::default();
     for command in commands {
         let Instruction::Arg(pairs) = &command.instruction else { continue };
         for pair in pairs {
             names.insert(pair.key.clone());
+            let lines = [LineRange::from(command.lines)];
+            let mut refers = BTreeSet::new();
             let value = match (given.get(&pair.key), &pair.value) {
                 (Some(value), _) => Some(value.clone()),
-                (None, Some(default)) => Some(
-                    lexer
-                        .process_word(default, &env)
-                        .map_err(|error| Stop::from(error).at(&[command.lines.into()]))?
-                        .text,
-                ),
+                (None, Some(default)) => {
+                    let word = lexer.process_word(default, &env);
+                    let word = word.map_err(|error| Stop::from(error).at(&lines))?;
+                    refers = word.matched;
+                    Some(word.text)
+                }
                 (None, None) => None,
             };
+            facts.declare(&ArgPair { value: value.clone(), ..pair.clone() }, &lines, refers);
             if let Some(value) = value {
                 env.set(&pair.key, &value);
             }
         }
     }
-    Ok((env, names))
+    Ok(Globals { env, names, facts })
 }
 
 /// Proxies that were given as build arguments. They reach steps without being part of them.

@@ -36,6 +36,8 @@ pub struct BuiltPlatform {
     pub id: String,
     /// Encoded `pb.Definition`; empty if the result is an untouched scratch.
     pub definition: Vec<u8>,
+    /// Where all stages are asked for: further definitions, of the stages that nothing else is made from.
+    pub others: Vec<Vec<u8>>,
     /// Image configuration (`containerimage.config`): everything but the layers and the times of history.
     pub image: Vec<u8>,
     /// Configuration of the base image of the target (`containerimage.base.config`).

@@ -21,6 +21,7 @@ use crate::failure::{Step, Stop, fail};
 use crate::image;
 use crate::lint::{self, Linter};
 use crate::options::Options;
+use crate::outline::{Facts, Outline};
 use crate::path;
 use crate::stage::{StageId, Stages};
 
@@ -57,6 +58,8 @@ pub(crate) struct Conversion<'a> {
     pub(crate) args: EnvList,
     /// The same by name, with those that have no value.
     pub(crate) declared: BTreeSet<String>,
+    /// What an outline says of them.
+    pub(crate) facts: Facts,
     pub(crate) lexer: Lexer,
     pub(crate) linter: Linter,
     pub(crate) stages: Stages,
@@ -68,16 +71,33 @@ pub(crate) struct Conversion<'a> {
     pub(crate) groups: usize,
     /// First lines of instructions with bytes that are not UTF-8, which LLB cannot hold.
     pub(crate) not_utf8: BTreeSet<u32>,
+    /// Why the first step that has no form in LLB has none, and its lines.
+    pub(crate) not_encodable: Option<(String, LineRange)>,
+    pub(crate) purpose: Purpose,
     /// Number of the platform among those that are asked for.
     pub(crate) index: usize,
     follow: FollowPaths,
     notes: Vec<Note>,
 }
 
+/// What a conversion is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// A graph of the target.
+    Build,
+    /// A graph of the target and of every other stage.
+    BuildAll,
+    /// What the checks find, in every stage unless there is a target.
+    Lint,
+    /// What the target takes from outside.
+    Outline,
+}
+
 /// What does not depend on the platform.
 pub(crate) struct Text<'a> {
     pub(crate) inputs: &'a Inputs,
     pub(crate) parsed: Result<Dockerfile, cooper_dockerfile::Error>,
+    pub(crate) purpose: Purpose,
 }
 
 /// Converts for one platform; `None` for the one that nobody asked for. Gives findings of the checks even on failure.
@@ -95,7 +115,8 @@ pub(crate) fn run(
             Ok(linter) => linter,
             Err(message) => return (Err(fail(message)), Vec::new()),
         };
-        let result = attempt(options, session, asker, text, platform, index, &follow, &linter);
+        let result = begin(options, session, asker, text, platform, index, &follow, &linter)
+            .and_then(|(conversion, parsed)| conversion.convert(&parsed));
         match result {
             Ok((built, learnt)) if learnt == follow => return (Ok(built), linter.findings()),
             Ok((_, learnt)) => follow = learnt,
@@ -118,17 +139,36 @@ fn linter(options: &Options, text: &[u8], enabled: bool) -> Result<Linter, Strin
     Ok(Linter::new(config, enabled))
 }
 
-#[allow(clippy::too_many_arguments)]
-fn attempt(
+/// Looks at the target without making a graph of it. Gives findings of the checks even on failure.
+///
+/// As in BuildKit, platforms that were asked for do not matter here.
+pub(crate) fn inspect(
     options: &Options,
     session: &str,
     asker: &Asker<'_>,
     text: &Text<'_>,
+) -> (Step<Outline>, Vec<Warning>) {
+    let linter = match linter(options, &text.inputs.source.text, true) {
+        Ok(linter) => linter,
+        Err(message) => return (Err(fail(message)), Vec::new()),
+    };
+    let follow = FollowPaths::default();
+    let result = begin(options, session, asker, text, None, 0, &follow, &linter)
+        .and_then(|(conversion, parsed)| conversion.inspect(&parsed));
+    (result, linter.findings())
+}
+
+#[allow(clippy::too_many_arguments)]
+fn begin<'a>(
+    options: &'a Options,
+    session: &'a str,
+    asker: &'a Asker<'a>,
+    text: &'a Text<'a>,
     platform: Option<&Platform>,
     index: usize,
     follow: &FollowPaths,
     linter: &Linter,
-) -> Step<(BuiltPlatform, FollowPaths)> {
+) -> Step<(Conversion<'a>, Parsed)> {
     let (file, parsed) = parse(text, linter)?;
     let platforms = Platforms {
         build: options.build_platform.clone(),
@@ -140,7 +180,7 @@ fn attempt(
     let target = if options.target.is_empty() { last } else { &options.target };
     let predefined = args::predefined(&platforms, &options.build_args, target);
     checks::default_bases(&parsed.stages, &lexer, &predefined, &parsed.meta_args, linter);
-    let (args, declared) = args::declare(predefined, &lexer, &parsed.meta_args, &options.build_args)?;
+    let globals = args::declare(predefined, &lexer, &parsed.meta_args, &options.build_args)?;
     let mut conversion = Conversion {
         options,
         session,
@@ -149,8 +189,9 @@ fn attempt(
         host: Platform::host(),
         platforms,
         build_args: options.build_args.clone(),
-        args,
-        declared,
+        args: globals.env,
+        declared: globals.names,
+        facts: globals.facts,
         lexer,
         linter: linter.clone(),
         stages: Stages::default(),
@@ -160,12 +201,14 @@ fn attempt(
         ignored: None,
         groups: 0,
         not_utf8: not_utf8(file, &text.inputs.source.text),
+        not_encodable: None,
+        purpose: text.purpose,
         index,
         follow: follow.clone(),
         notes: Vec::new(),
     };
     conversion.resolve_epoch(&parsed.stages)?;
-    conversion.convert(&parsed)
+    Ok((conversion, parsed))
 }
 
 /// Parses the text and its instructions, checks included.
@@ -202,6 +245,28 @@ fn not_utf8(file: &Dockerfile, text: &[u8]) -> BTreeSet<u32> {
 
 impl Conversion<'_> {
     fn convert(mut self, parsed: &Parsed) -> Step<(BuiltPlatform, FollowPaths)> {
+        let (target, reachable) = self.dispatch_all(parsed)?;
+        self.stages.mark_path(target, "/".to_owned());
+        for id in self.other_ends(target) {
+            self.stages.mark_path(id, "/".to_owned());
+        }
+        self.finish(target, &reachable)
+    }
+
+    fn inspect(mut self, parsed: &Parsed) -> Step<Outline> {
+        let (target, _) = self.dispatch_all(parsed)?;
+        if self.purpose == Purpose::Lint {
+            self.linter.verdict().map_err(fail)?;
+        }
+        Ok(self.stages.outline(target))
+    }
+
+    /// Whether all stages are looked at, whatever the target needs.
+    pub(crate) fn lints_all(&self) -> bool {
+        self.purpose == Purpose::Lint && self.options.target.is_empty()
+    }
+
+    fn dispatch_all(&mut self, parsed: &Parsed) -> Step<(StageId, BTreeSet<StageId>)> {
         self.plan_stages(&parsed.stages)?;
         let target = self.find_target()?;
         self.plan_reads()?;
@@ -214,8 +279,7 @@ impl Conversion<'_> {
         }
         self.build_context = self.inputs.context(self.options, self.session, &self.follow.context, &patterns);
         self.dispatch_stages(&reachable)?;
-        self.stages.mark_path(target, "/".to_owned());
-        self.finish(target, &reachable)
+        Ok((target, reachable))
     }
 
     fn finish(
@@ -228,9 +292,14 @@ impl Conversion<'_> {
             stage.image.config.labels.insert(key.clone(), value.clone());
         }
         self.linter.verdict().map_err(fail)?;
+        if let Some((why, lines)) = &self.not_encodable {
+            return Err(fail(format!("failed to marshal LLB definition: {why}")).near(*lines));
+        }
         image::set_target(&mut stage.image, &self.platforms.target, self.platforms.implicit);
         let stage = self.stages.get(target);
         let marshalled = stage.state.marshal_named(&self.platforms.target);
+        let marshal = |id: &StageId| self.stages.get(*id).state.marshal_named(&self.platforms.target);
+        let others: Vec<Marshalled> = self.other_ends(target).iter().map(marshal).collect();
         let json = |image: &cooper_oci::Image| {
             image.to_json().map_err(|error| fail(format!("failed to marshal image config: {error}")))
         };
@@ -251,15 +320,40 @@ impl Conversion<'_> {
             epoch: self
                 .epoch
                 .map(|time| i64::try_from(time.unix_nanos() / 1_000_000_000).unwrap_or_default()),
-            steps: self.steps(reachable, &marshalled),
+            steps: self.steps(reachable, &marshalled, &others),
             unused_stages: self.unused(reachable),
             definition: encode_definition(&marshalled.definition),
+            others: others
+                .iter()
+                .map(|other| encode_definition(&other.definition))
+                .filter(|definition| !definition.is_empty())
+                .collect(),
         };
         let follow = FollowPaths { context: self.context_paths(), named: self.follow_of_named() };
         Ok((built, follow))
     }
 
-    fn steps(&self, reachable: &BTreeSet<StageId>, marshalled: &Marshalled) -> Vec<BuiltStep> {
+    /// Where all stages are built: the stages that neither the target nor another such stage is made from.
+    fn other_ends(&self, target: StageId) -> Vec<StageId> {
+        let mut ends = Vec::new();
+        if self.purpose == Purpose::BuildAll {
+            let mut covered = self.stages.reachable(target);
+            for id in self.stages.order.iter().rev() {
+                if !covered.contains(id) && !self.stages.get(*id).unregistered {
+                    ends.push(*id);
+                    covered.extend(self.stages.reachable(*id));
+                }
+            }
+        }
+        ends
+    }
+
+    fn steps(
+        &self,
+        reachable: &BTreeSet<StageId>,
+        marshalled: &Marshalled,
+        others: &[Marshalled],
+    ) -> Vec<BuiltStep> {
         let mut steps = Vec::new();
         for note in &self.notes {
             let stage = self.stages.get(note.stage);
@@ -267,7 +361,8 @@ impl Conversion<'_> {
                 continue;
             }
             // A step of an unused part of a used stage has no vertex: nothing but its configuration counts.
-            let Some(vertex) = marshalled.digest(&note.state) else { continue };
+            let mut graphs = std::iter::once(marshalled).chain(others);
+            let Some(vertex) = graphs.find_map(|graph| graph.digest(&note.state)) else { continue };
             steps.push(BuiltStep {
                 vertex,
                 // Where there is one stage only, BuildKit's names of steps have none.

@@ -38,7 +38,7 @@ impl Conversion<'_> {
     /// Converts every stage that the target needs, in order.
     pub(crate) fn dispatch_stages(&mut self, reachable: &BTreeSet<StageId>) -> Step<()> {
         for id in self.stages.order.clone() {
-            if !reachable.contains(&id) || self.stages.get(id).dispatched {
+            if !self.lints_all() && (!reachable.contains(&id) || self.stages.get(id).dispatched) {
                 continue;
             }
             self.stages.inherit(id);
@@ -93,9 +93,7 @@ impl Conversion<'_> {
         };
         if !onbuild && self.not_utf8.contains(&command.lines.start) && !only_configures(&command.instruction)
         {
-            return Err(
-                fail("string field contains invalid UTF-8").context("failed to marshal LLB definition")
-            );
+            self.cannot_encode("string field contains invalid UTF-8", &site);
         }
         self.expand(&site, &mut command)?;
         match command.instruction {
@@ -144,6 +142,13 @@ impl Conversion<'_> {
         }
     }
 
+    /// Remembers that a step has no form in LLB. It fails the build once all is converted, as it does where BuildKit
+    /// encodes the graph, and does not matter where no graph is asked for.
+    pub(crate) fn cannot_encode(&mut self, why: &str, site: &Site) {
+        let Some(lines) = site.lines.first() else { return };
+        self.not_encodable.get_or_insert_with(|| (why.to_owned(), *lines));
+    }
+
     /// Replaces variables in the words of a command, and in the files that it has in the text.
     fn expand(&self, site: &Site, command: &mut Command) -> Step<()> {
         let env = &self.vars(site.stage);
@@ -153,7 +158,10 @@ impl Conversion<'_> {
                     self.undefined(site, &word.unmatched);
                     Ok(word.text)
                 }
-                Err(error) => Err(Stop::from(error)),
+                Err(error) => {
+                    self.undefined(site, &error.seen.unmatched);
+                    Err(Stop::from(error))
+                }
             }
         };
         // The value of an ARG may turn out not to be needed, and its errors with it.
@@ -229,14 +237,20 @@ impl Conversion<'_> {
             check_secret(site, "ARG", &pair.key);
             let given = self.build_args.get(&pair.key);
             let global = self.args.lookup(&pair.key);
+            // What is taken over from before the first stage is described there.
+            let inherited = given.is_none() && pair.value.is_none() && global.is_some();
             pair.value = match (given, pair.value.take()) {
                 (Some(value), _) => Some(value.clone()),
-                (None, Some(default)) => {
-                    let env = &self.vars(site.stage);
-                    let word = self.lexer.process_word(&default, env).map_err(Stop::from)?;
-                    self.undefined(site, &word.unmatched);
-                    Some(word.text)
-                }
+                (None, Some(default)) => match self.lexer.process_word(&default, &self.vars(site.stage)) {
+                    Ok(word) => {
+                        self.undefined(site, &word.unmatched);
+                        Some(word.text)
+                    }
+                    Err(error) => {
+                        self.undefined(site, &error.seen.unmatched);
+                        return Err(error.into());
+                    }
+                },
                 (None, None) => global.map(str::to_owned),
             };
             let mut text = pair.key.clone();
@@ -248,6 +262,10 @@ impl Conversion<'_> {
                 }
             }
             words.push(text);
+            if !inherited {
+                stage.facts.declare(&pair, &site.lines, BTreeSet::new());
+            }
+            stage.facts.used.insert(pair.key.clone());
             stage.args.push(pair);
         }
         self.commit(site.stage, format!("ARG {}", words.join(" ")), false);

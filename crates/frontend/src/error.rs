@@ -29,8 +29,11 @@ pub struct Error {
     pub message: String,
     /// A name that was probably meant.
     pub suggestion: Option<String>,
-    /// Where it is wrong, the most telling place first; empty if the error is about the request and not about a line.
+    /// Where it is wrong, the most telling place first; empty if the error is about the request and not about a line, and
+    /// where BuildKit names no line.
     pub lines: Vec<LineRange>,
+    /// Where a person should look although BuildKit names no line.
+    pub near: Option<LineRange>,
     /// The file that `lines` are in.
     pub source: Option<Arc<SourceText>>,
 }
@@ -46,3 +49,24 @@ impl fmt::Display for Error {
 }
 
 impl std::error::Error for Error {}
+
+impl Error {
+    /// All lines that BuildKit names, in order, ranges that touch the same lines as one.
+    pub fn merged_lines(&self) -> Vec<LineRange> {
+        let mut sorted = self.lines.clone();
+        sorted.sort();
+        let mut merged: Vec<LineRange> = Vec::new();
+        for lines in sorted {
+            match merged.last_mut() {
+                Some(last) if lines.start <= last.end => last.end = last.end.max(lines.end),
+                _ => merged.push(lines),
+            }
+        }
+        merged
+    }
+
+    /// The lines to show: the first that BuildKit names, or where to look otherwise.
+    pub fn place(&self) -> Option<LineRange> {
+        self.lines.first().copied().or(self.near)
+    }
+}

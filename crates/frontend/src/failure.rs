@@ -23,13 +23,20 @@ pub(crate) struct Failure {
     pub(crate) suggestion: Option<String>,
     /// One entry a level; an entry without lines is a place that the text does not name.
     pub(crate) places: Vec<Vec<LineRange>>,
+    /// Where to look although BuildKit names no place.
+    pub(crate) near: Option<LineRange>,
 }
 
 pub(crate) type Step<T> = Result<T, Stop>;
 
 /// Fails with a message.
 pub(crate) fn fail(message: impl Into<String>) -> Stop {
-    Stop::Failed(Box::new(Failure { message: message.into(), suggestion: None, places: Vec::new() }))
+    Stop::Failed(Box::new(Failure {
+        message: message.into(),
+        suggestion: None,
+        places: Vec::new(),
+        near: None,
+    }))
 }
 
 impl Stop {
@@ -45,6 +52,14 @@ impl Stop {
     pub(crate) fn at(mut self, lines: &[LineRange]) -> Stop {
         if let Stop::Failed(failure) = &mut self {
             failure.places.push(lines.to_vec());
+        }
+        self
+    }
+
+    /// Says where to look if no place is added: for failures to which BuildKit adds none.
+    pub(crate) fn near(mut self, lines: LineRange) -> Stop {
+        if let Stop::Failed(failure) = &mut self {
+            failure.near.get_or_insert(lines);
         }
         self
     }
@@ -101,7 +116,8 @@ impl Failure {
             message,
             suggestion,
             lines: self.places.concat(),
-            source: source.filter(|_| !self.places.is_empty()).cloned(),
+            source: source.filter(|_| !self.places.is_empty() || self.near.is_some()).cloned(),
+            near: self.near,
         }
     }
 }
@@ -124,8 +140,13 @@ mod tests {
 
     #[test]
     fn suggestions_are_taken_apart() {
-        let error = Failure { message: "no `x` (did you mean y?)".into(), suggestion: None, places: vec![] }
-            .into_error(None);
+        let error = Failure {
+            message: "no `x` (did you mean y?)".into(),
+            suggestion: None,
+            places: vec![],
+            near: None,
+        }
+        .into_error(None);
         assert_eq!((error.message.as_str(), error.suggestion.as_deref()), ("no `x`", Some("y")));
         assert_eq!(error.to_string(), "no `x` (did you mean y?)");
         assert_eq!(split_suggestion("plain".into()), ("plain".into(), None));

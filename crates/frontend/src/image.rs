@@ -3,6 +3,8 @@
 use cooper_dockerfile::instruction;
 use cooper_oci::{Healthcheck, History, Image, Platform, Timestamp};
 
+use serde_json::Value;
+
 use crate::path;
 
 /// What BuildKit writes into history entries, so that tools can tell who made them.
@@ -10,7 +12,16 @@ const COMMENT: &str = "buildkit.dockerfile.v0";
 
 /// Reads the configuration of a base image. Fields that BuildKit does not know are dropped, as it drops them.
 pub(crate) fn read(bytes: &[u8]) -> Result<Image, String> {
-    let mut image = Image::parse(bytes).map_err(|error| error.to_string())?;
+    let mut image = Image::parse(bytes).map_err(|error| {
+        let kind = match serde_json::from_slice(bytes) {
+            Ok(Value::Array(_)) => "array",
+            Ok(Value::Bool(_)) => "bool",
+            Ok(Value::Number(_)) => "number",
+            Ok(Value::String(_)) => "string",
+            _ => return error.to_string(),
+        };
+        format!("json: cannot unmarshal {kind} into Go value of type v1.DockerOCIImage")
+    })?;
     image.drop_unknown();
     Ok(image)
 }

@@ -44,11 +44,13 @@ mod git;
 mod gofmt;
 mod graph;
 mod image;
+mod inspect;
 mod lint;
 mod mounts;
 mod name;
 mod named;
 mod options;
+mod outline;
 mod path;
 mod plan;
 mod reference;
@@ -61,7 +63,7 @@ mod suggest;
 
 use asker::Asker;
 use context::Inputs;
-use conversion::Text;
+use conversion::{Purpose, Text};
 use failure::Stop;
 use options::Options;
 
@@ -70,10 +72,20 @@ pub use cooper_dockerfile::{detect_syntax, ignore};
 
 pub use built::{Built, BuiltPlatform, Outcome, Step, UnusedStage, Warning};
 pub use error::{Error, LineRange, SourceText};
+pub use inspect::{Answered, Lint, lint, outline, targets};
+pub use outline::{Outline, OutlineArg, OutlineMount, Target};
 pub use request::{
     Answers, Ask, FileQuestion, ImageQuestion, LayoutStore, Request, ResolveMode, ResolvedImage,
     SourceMetadata, SourceQuestion,
 };
+
+/// Whether an image is the frontend whose language is built in: any tag or digest of `docker/dockerfile`.
+pub fn is_built_in(image: &str) -> bool {
+    let name = cooper_oci::Reference::parse_normalized(image).map(|reference| reference.name());
+    name.is_ok_and(|name| {
+        matches!(&*name, "docker.io/docker/dockerfile" | "docker.io/docker/dockerfile-upstream")
+    })
+}
 
 /// Converts the Dockerfile that `request` names, as far as `answers` allow.
 ///
@@ -120,7 +132,8 @@ fn build(
     let inputs = Inputs::load(&options, &request.session, asker)?;
     *source = Some(std::sync::Arc::clone(&inputs.source));
     let parsed = cooper_dockerfile::parse(&inputs.source.text);
-    let text = Text { inputs: &inputs, parsed };
+    let purpose = if options.all_stages { Purpose::BuildAll } else { Purpose::Build };
+    let text = Text { inputs: &inputs, parsed, purpose };
     let mut wanted: Vec<_> = options.target_platforms.iter().map(Some).collect();
     if wanted.is_empty() {
         wanted.push(None);

@@ -23,11 +23,17 @@ impl Conversion<'_> {
             match mount.kind {
                 MountType::Secret => {
                     self.check_mount_source(mount, sources.get(index))?;
-                    exec.secrets.push(secret(mount)?);
+                    let secret = secret(mount)?;
+                    let facts = &mut self.stages.get_mut(site.stage).facts;
+                    facts.secret(&secret.id, mount.required, &site.lines);
+                    exec.secrets.push(secret);
                 }
                 MountType::Ssh => {
                     self.check_mount_source(mount, sources.get(index))?;
-                    exec.ssh.push(agent(mount)?);
+                    let agent = agent(mount)?;
+                    let facts = &mut self.stages.get_mut(site.stage).facts;
+                    facts.agent(&agent.id, mount.required, &site.lines);
+                    exec.ssh.push(agent);
                 }
                 MountType::Bind | MountType::Cache | MountType::Tmpfs => {
                     let mounted = self.mount(site, mount, sources.get(index).copied())?;

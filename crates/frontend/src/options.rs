@@ -56,6 +56,8 @@ pub(crate) struct Options {
     pub(crate) cgroup_parent: String,
     pub(crate) hostname: String,
     pub(crate) lint: Option<lint::Config>,
+    /// Whether stages are built, too, that the target does not need. BuildKit has no such option.
+    pub(crate) all_stages: bool,
     /// Sessions of local sources that are not the request's own.
     pub(crate) local_sessions: BTreeMap<String, String>,
     /// All options as they came.
@@ -150,6 +152,7 @@ impl Options {
             cgroup_parent: get("cgroup-parent").to_owned(),
             hostname: if sandbox_hostname.is_empty() { get("hostname") } else { sandbox_hostname }.to_owned(),
             lint,
+            all_stages: parse_bool(get("all-stages")) == Some(true),
             local_sessions: with_prefix(raw, "local-sessionid:"),
             raw: raw.clone(),
         })
@@ -169,10 +172,13 @@ fn refuse_unsupported(raw: &BTreeMap<String, String>) -> Result<(), String> {
     if let Some(request) = raw.get("requestid") {
         return Err(format!("unsupported request {request}"));
     }
-    if raw.get("build-arg:BUILDKIT_SYNTAX").is_some_and(|image| !image.is_empty()) {
-        return Err(
-            "build argument `BUILDKIT_SYNTAX`: other frontends are not supported, leave it out".to_owned()
-        );
+    if let Some(syntax) = raw.get("build-arg:BUILDKIT_SYNTAX") {
+        let image = syntax.split_whitespace().next().unwrap_or_default();
+        if !image.is_empty() && !crate::is_built_in(image) {
+            return Err(format!(
+                "build argument `BUILDKIT_SYNTAX`: `{image}` is another frontend; built in is docker/dockerfile: leave it out, or build with BuildKit"
+            ));
+        }
     }
     if raw.get("override-copy-image").is_some_and(|value| !value.is_empty()) {
         return Err("support for \"override-copy-image\" was removed in BuildKit 0.11".to_owned());

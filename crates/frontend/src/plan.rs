@@ -1,7 +1,9 @@
 //! Which stages there are, what each is built on and what its commands read: everything before a base is resolved.
 
+use std::collections::BTreeSet;
+
 use cooper_dockerfile::instruction::{self, Command, Instruction, Stage};
-use cooper_dockerfile::shell::EmptyEnv;
+use cooper_dockerfile::shell::{EmptyEnv, Expansion};
 use cooper_oci::Platform;
 
 use crate::checks;
@@ -24,16 +26,19 @@ impl Conversion<'_> {
     fn plan_stage(&mut self, index: usize, mut stage: Stage) -> Step<()> {
         let linter = self.linter.for_comments(&stage.comments);
         let lines = LineRange::from(stage.lines);
-        let base = self
-            .lexer
-            .process_word(&stage.base, &self.args)
-            .map_err(|error| Stop::from(error).at(&[lines]))?;
-        checks::undeclared_in_from(&base.unmatched, &self.args, &self.declared, lines, &linter);
+        let base = self.lexer.process_word(&stage.base, &self.args);
+        let unmatched = match &base {
+            Ok(word) => &word.unmatched,
+            Err(error) => &error.seen.unmatched,
+        };
+        checks::undeclared_in_from(unmatched, &self.args, &self.declared, lines, &linter);
+        let base = base.map_err(|error| Stop::from(error).at(&[lines]))?;
+        let mut used = base.matched;
         if base.text.is_empty() {
             return Err(fail(format!("base name ({}) should not be blank", stage.base)).at(&[lines]));
         }
         stage.base = base.text;
-        let platform = self.plan_platform(&stage, &linter)?;
+        let platform = self.plan_platform(&stage, &linter, &mut used)?;
         let named = if stage.name.is_empty() {
             None
         } else {
@@ -42,6 +47,7 @@ impl Conversion<'_> {
         };
         let steps = stage.commands.iter().filter(|command| counts(&command.instruction)).count();
         let id = self.stages.create(stage, vec![lines]);
+        self.stages.get_mut(id).facts = self.facts.clone();
         let state = self.stages.get_mut(id);
         state.platform = platform;
         if named.is_some() {
@@ -54,6 +60,7 @@ impl Conversion<'_> {
             state.shown = format!("stage-{index}");
         }
         self.stages.register(id);
+        self.stages.get_mut(id).facts.used.extend(used);
         let ignore_cache = self.options.no_cache.applies_to(&self.stages.get(id).stage.name);
         let state = self.stages.get_mut(id);
         let pulls = state.stage.base != SCRATCH && state.base.is_none();
@@ -62,28 +69,41 @@ impl Conversion<'_> {
         Ok(())
     }
 
-    fn plan_platform(&mut self, stage: &Stage, linter: &crate::lint::Linter) -> Step<Option<Platform>> {
+    /// Reads `--platform`; adds the arguments that it uses to `used`.
+    fn plan_platform(
+        &mut self,
+        stage: &Stage,
+        linter: &crate::lint::Linter,
+        used: &mut BTreeSet<String>,
+    ) -> Step<Option<Platform>> {
         if stage.platform.is_empty() {
             return Ok(None);
         }
         let lines = LineRange::from(stage.lines);
-        let word = match self.lexer.process_word(&stage.platform, &self.args) {
-            Ok(word) => word,
+        let (word, error) = match self.lexer.process_word(&stage.platform, &self.args) {
+            Ok(word) => (word, None),
             Err(error) => {
-                return Err(Stop::from(error)
-                    .context("failed to process arguments for platform ")
-                    .at(&[lines]));
+                // What was seen up to the fault is checked all the same.
+                let seen = (*error.seen).clone();
+                let (matched, unmatched) = (seen.matched, seen.unmatched);
+                (Expansion { text: String::new(), matched, unmatched }, Some(error))
             }
         };
         checks::undeclared_in_from(&word.unmatched, &self.args, &self.declared, lines, linter);
         checks::platform_flag(stage, &word, &self.args, linter);
+        if let Some(error) = error {
+            return Err(Stop::from(error).context("failed to process arguments for platform ").at(&[lines]));
+        }
         let near = || word.unmatched.iter().find_map(|name| suggest::nearest(name, self.args.vars().keys()));
         if word.text.is_empty() {
             let message = format!("empty platform value from expression {}", stage.platform);
             return Err(fail(message).at(&[lines]).suggest(near()));
         }
         match word.text.parse::<Platform>() {
-            Ok(platform) => Ok(Some(platform)),
+            Ok(platform) => {
+                used.extend(word.matched);
+                Ok(Some(platform))
+            }
             Err(error) => Err(fail(format!("failed to parse platform {}: {error}", stage.platform))
                 .at(&[lines])
                 .at(&[lines])
@@ -115,7 +135,7 @@ impl Conversion<'_> {
             for command in commands {
                 // BuildKit gives no place for these.
                 let lines = LineRange::from(command.lines);
-                let planned = self.plan_command(command, false).map_err(|stop| stop.at(&[lines]))?;
+                let planned = self.plan_command(command, false).map_err(|stop| stop.near(lines))?;
                 self.add_reads(id, &planned);
                 self.stages.get_mut(id).commands.push(planned);
             }

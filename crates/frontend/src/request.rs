@@ -8,7 +8,7 @@ pub struct Request {
     /// Frontend options by BuildKit's names: `target`, `platform` (comma separated), `filename`, `build-arg:NAME`,
     /// `label:NAME`, `context:NAME`, `no-cache` (empty: all stages), `add-hosts`, `hostname`, `shm-size`, `ulimit`,
     /// `cgroup-parent`, `force-network-mode`, `image-resolve-mode`, `multi-platform`, `contextkey`, `dockerfilekey`,
-    /// `contextsubdir`, `local-sessionid:NAME`, `sharedkey:localdir:NAME`, …
+    /// `contextsubdir`, `all-stages` (`true`; not BuildKit's), `local-sessionid:NAME`, `sharedkey:localdir:NAME`, …
     pub opts: BTreeMap<String, String>,
     /// Platforms that steps can run on; the first is the build platform. The host's if it is empty.
     pub worker_platforms: Vec<Platform>,

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use cooper_llb::State;
 use cooper_oci::{Image, Platform};
 
-use crate::conversion::Conversion;
+use crate::conversion::{Conversion, Purpose};
 use crate::env::Vars;
 use crate::failure::{Step, Stop, fail};
 use crate::gofmt::quote;
@@ -29,7 +29,10 @@ impl Conversion<'_> {
     /// Resolves everything that the target needs; ONBUILD triggers of a base may add to that, so it goes round.
     pub(crate) fn resolve_stages(&mut self, target: StageId) -> Step<BTreeSet<StageId>> {
         for _ in 0..MAX_TRIGGER_ROUNDS {
-            let reachable = self.stages.reachable(target);
+            let mut reachable = self.stages.reachable(target);
+            if self.purpose == Purpose::BuildAll {
+                reachable.extend(self.stages.order.iter().copied());
+            }
             self.resolve_bases(&reachable)?;
             let mut again = false;
             // In the order of the file, so that what the triggers add is always in the same order.
@@ -76,7 +79,7 @@ impl Conversion<'_> {
             if stage.base.is_some() || stage.dispatched || stage.resolved {
                 continue;
             }
-            let needed = reachable.contains(&id);
+            let needed = self.lints_all() || reachable.contains(&id);
             self.stages.get_mut(id).resolved = needed;
             match self.resolve_base(id, needed) {
                 // Others are asked for in the same round.

@@ -59,14 +59,12 @@ impl Conversion<'_> {
             .at(&self.inputs.map, &site.lines)
             .ignoring_cache(self.stages.get(id).ignore_cache)
             .resources(self.options.resources.as_ref());
-        let ran = self.with_limits(&state, run).run(exec, meta.options()).map_err(|error| match error {
-            cooper_llb::Error::Exec(what) => {
-                fail(format!("failed to marshal LLB definition: {what} are required"))
-            }
-            error => fail(format!("failed to marshal LLB definition: {error}")),
-        })?;
-        // What holds for this command alone stays behind.
-        self.stages.get_mut(id).state = ran.with_values_of(&state);
+        match self.with_limits(&state, run).run(exec, meta.options()) {
+            // What holds for this command alone stays behind.
+            Ok(ran) => self.stages.get_mut(id).state = ran.with_values_of(&state),
+            Err(cooper_llb::Error::Exec(what)) => self.cannot_encode(&format!("{what} are required"), site),
+            Err(error) => self.cannot_encode(&error.to_string(), site),
+        }
         self.note_step(id, name, Some(site));
         let message = format!("RUN {} # buildkit", self.run_text(id, &args));
         self.commit(id, message, true);

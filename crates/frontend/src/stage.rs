@@ -9,6 +9,7 @@ use cooper_oci::{Image, Platform};
 
 use crate::error::LineRange;
 use crate::named::NamedContext;
+use crate::outline::Facts;
 
 /// A stage's place in [`Stages`].
 pub(crate) type StageId = usize;
@@ -50,6 +51,8 @@ pub(crate) struct StageState {
     /// Index of the set of paths that others read of it. A stage shares the set of its base.
     pub(crate) paths: usize,
     pub(crate) args: Vec<ArgPair>,
+    /// What an outline says of it.
+    pub(crate) facts: Facts,
     pub(crate) ignore_cache: bool,
     /// Not in the Dockerfile: named by a command only.
     pub(crate) unregistered: bool,
@@ -97,6 +100,7 @@ impl Stages {
             context_paths: BTreeSet::new(),
             paths: self.paths.len() - 1,
             args: Vec::new(),
+            facts: Facts::default(),
             ignore_cache: false,
             unregistered: false,
             resolved: false,
@@ -140,6 +144,9 @@ impl Stages {
         let name = self.get(id).stage.name.to_lowercase();
         if base.is_some() {
             self.get_mut(id).base = base;
+            if let Some(base) = base {
+                self.get_mut(id).facts = self.get(base).facts.clone();
+            }
         }
         if !name.is_empty() {
             self.by_name.insert(name, id);

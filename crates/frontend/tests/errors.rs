@@ -54,9 +54,10 @@ fn as_people_see_them() {
         };
         let lines: Vec<String> =
             error.lines.iter().map(|lines| format!("{}-{}", lines.start, lines.end)).collect();
+        let near = error.near.map(|lines| format!(" near {}-{}", lines.start, lines.end)).unwrap_or_default();
         let _ = writeln!(
             text,
-            "{dockerfile:?} {opts:?}\n  {error}\n  at {} in {:?}",
+            "{dockerfile:?} {opts:?}\n  {error}\n  at {}{near} in {:?}",
             lines.join(", "),
             error.source.as_ref().map(|source| &source.name)
         );

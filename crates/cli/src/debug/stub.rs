@@ -3,21 +3,23 @@
 use std::collections::BTreeMap;
 
 use cooper_frontend::{
-    Answers, Ask, Checked, FileQuestion, ImageQuestion, Outcome, Request, ResolvedImage, SourceMetadata,
-    check,
+    Answered, Answers, Ask, Checked, Error, FileQuestion, ImageQuestion, Outcome, Request, ResolvedImage,
+    SourceMetadata, check,
 };
 use cooper_oci::{Digest, Platform};
 use serde_json::{Map, Value, json};
 
 /// One conversion of a conformance corpus.
 #[derive(Debug, Default)]
-pub(super) struct Case {
+pub(crate) struct Case {
     pub(super) id: String,
     pub(super) file: String,
     opts: BTreeMap<String, String>,
     worker_platforms: Vec<String>,
     dockerignore: Option<String>,
     base: String,
+    /// Whether the answers to other questions than a conversion are wanted, too.
+    pub(super) subrequests: bool,
     images: BTreeMap<String, Value>,
 }
 
@@ -40,29 +42,50 @@ impl Case {
                 .collect(),
             dockerignore: text("dockerignore"),
             base: text("base").unwrap_or_default(),
+            subrequests: case.get("subrequests").and_then(Value::as_bool).unwrap_or_default(),
             images: object("images").into_iter().collect(),
         })
     }
 
     /// Converts a text, answering every question.
     pub(super) fn convert(&self, text: &[u8]) -> Checked {
+        let mut answers = Answers::default();
+        let request = self.request();
+        loop {
+            let checked = check(&request, &answers);
+            let Ok(Outcome::Missing(asks)) = &checked.outcome else { return checked };
+            self.answer_all(asks, text, &mut answers);
+        }
+    }
+
+    /// Asks something else about a text, answering every question.
+    pub(crate) fn inspect<T>(
+        &self,
+        text: &[u8],
+        ask: impl Fn(&Request, &Answers) -> Result<Answered<T>, Error>,
+    ) -> Result<T, Error> {
+        let mut answers = Answers::default();
+        let request = self.request();
+        loop {
+            match ask(&request, &answers)? {
+                Answered::Done(found, _) => return Ok(found),
+                Answered::Missing(asks) => self.answer_all(&asks, text, &mut answers),
+            }
+        }
+    }
+
+    fn request(&self) -> Request {
         let mut platforms: Vec<Platform> =
             self.worker_platforms.iter().filter_map(|platform| platform.parse().ok()).collect();
         if platforms.is_empty() {
             platforms.push(Platform::new("linux", "amd64"));
         }
-        let request = Request {
-            opts: self.opts.clone(),
-            worker_platforms: platforms,
-            session: "corpus-session".to_owned(),
-        };
-        let mut answers = Answers::default();
-        loop {
-            let checked = check(&request, &answers);
-            let Ok(Outcome::Missing(asks)) = &checked.outcome else { return checked };
-            for ask in asks {
-                self.answer(ask, text, &mut answers);
-            }
+        Request { opts: self.opts.clone(), worker_platforms: platforms, session: "corpus-session".to_owned() }
+    }
+
+    fn answer_all(&self, asks: &[Ask], text: &[u8], answers: &mut Answers) {
+        for ask in asks {
+            self.answer(ask, text, answers);
         }
     }
 

@@ -21,6 +21,8 @@ pub(crate) struct Stub {
     pub(crate) files: BTreeMap<String, String>,
     /// ONBUILD triggers of every base image but `busybox`.
     pub(crate) triggers: Vec<String>,
+    /// The architecture of all images, whatever is asked for.
+    pub(crate) architecture: Option<String>,
 }
 
 impl Stub {
@@ -68,6 +70,13 @@ impl Stub {
         self.rounds().0
     }
 
+    /// Answers the questions of one round.
+    pub(crate) fn answer_all(&self, asks: &[Ask], answers: &mut Answers) {
+        for ask in asks {
+            self.answer(ask, answers);
+        }
+    }
+
     fn answer(&self, ask: &Ask, answers: &mut Answers) {
         match ask {
             Ask::Image { question, .. } => {
@@ -78,7 +87,11 @@ impl Stub {
                 }
                 let digest = Some(Digest::of(&reference));
                 let triggers = if reference.contains("busybox") { &[] } else { self.triggers.as_slice() };
-                let config = config(triggers, question.platform.as_ref()).to_string().into_bytes();
+                let mut platform = question.platform.clone();
+                if let Some(architecture) = &self.architecture {
+                    platform = Some(Platform::new("linux", architecture));
+                }
+                let config = config(triggers, platform.as_ref()).to_string().into_bytes();
                 answers.images.insert(question.clone(), Ok(ResolvedImage { reference, digest, config }));
             }
             Ask::File { question, .. } => {
