@@ -15,6 +15,7 @@ use tokio::runtime::Runtime as Tokio;
 
 use crate::args::{Build, Network, Progress};
 use crate::call::{self, Call};
+use crate::missing::Roots;
 use crate::output::{self, Kind};
 use crate::paths;
 use crate::report::{FailedBuild, Usage};
@@ -47,7 +48,7 @@ pub(crate) fn engine(root: Option<&Path>, runtime: Option<&str>) -> Result<Opene
 
 /// Wraps an error that belongs to no line of a Dockerfile.
 pub(crate) fn plain(error: Error) -> anyhow::Error {
-    FailedBuild { error, source: None, log: (Vec::new(), 0) }.into()
+    FailedBuild { error, source: None, log: (Vec::new(), 0), roots: Roots::default() }.into()
 }
 
 /// Runs the build.
@@ -58,6 +59,7 @@ pub(crate) fn run(root: Option<&Path>, args: &Build) -> Result<()> {
     }
     let dockerfile = spec.dockerfile.0.join(&spec.dockerfile.1);
     let name = spec.dockerfile.1.clone();
+    let roots = Roots::of(&spec);
     let to_stdout = spec
         .outputs
         .iter()
@@ -86,7 +88,7 @@ pub(crate) fn run(root: Option<&Path>, args: &Build) -> Result<()> {
                 Error::FailedStep(step) => show.last_lines(step.vertex),
                 _ => (Vec::new(), 0),
             };
-            return Err(FailedBuild { error, source, log }.into());
+            return Err(FailedBuild { error, source, log, roots }.into());
         }
     };
     if let Some(response) = &report.exported.response {

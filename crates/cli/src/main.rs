@@ -11,6 +11,7 @@ mod args;
 mod build;
 mod call;
 mod debug;
+mod missing;
 mod output;
 mod paths;
 mod report;

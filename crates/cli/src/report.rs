@@ -1,9 +1,14 @@
 //! The one shape of every error: what failed on what, where, why, what to do; and its exit code.
 
 use std::fmt;
+use std::ops::Range;
 
-use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
+use annotate_snippets::{AnnotationKind, Level, Origin, Renderer, Snippet};
 use cooper_engine::{Error, FailedStep, StepError};
+use cooper_executor::file::FileError;
+use cooper_frontend::Span;
+
+use crate::missing::{self, Missing, Roots};
 
 /// Exit code for wrong usage.
 pub(crate) const USAGE: u8 = 2;
@@ -12,6 +17,9 @@ pub(crate) const FAILED: u8 = 1;
 /// The environment is at fault: a runtime, the disk, the network.
 const ENVIRONMENT: u8 = 3;
 const INTERRUPTED: u8 = 130;
+
+/// A line of more bytes than this is named and not shown: it would hide the message.
+const LONG: usize = 2_000;
 
 /// An error as a person sees it.
 #[derive(Debug)]
@@ -59,6 +67,8 @@ pub(crate) struct FailedBuild {
     pub(crate) source: Option<(String, String)>,
     /// The last lines that the step printed, and how many there were.
     pub(crate) log: (Vec<String>, usize),
+    /// The folders that the build read.
+    pub(crate) roots: Roots,
 }
 
 impl fmt::Display for FailedBuild {
@@ -74,7 +84,26 @@ struct Place<'a> {
     file: &'a str,
     text: &'a str,
     lines: (u32, u32),
+    /// Bytes that are at fault within the lines.
+    span: Option<Span>,
     note: String,
+}
+
+impl Place<'_> {
+    /// Returns the bytes of the lines, and those at fault within them.
+    fn bytes(&self) -> Option<(Range<usize>, Range<usize>)> {
+        let exact = self.span.map(|span| span.start..span.end);
+        let exact = exact.filter(|exact| !exact.is_empty() && self.text.get(exact.clone()).is_some());
+        match (bytes_of(self.text, self.lines), exact) {
+            (Some(lines), Some(exact)) if lines.start <= exact.start && exact.end <= lines.end => {
+                Some((lines, exact))
+            }
+            (Some(lines), _) => Some((lines.clone(), lines)),
+            // BuildKit counts some faults as being before the first line.
+            (None, Some(exact)) => Some((exact.clone(), exact)),
+            (None, None) => None,
+        }
+    }
 }
 
 impl Report {
@@ -98,11 +127,21 @@ impl Report {
                     (Some(source), Some(lines)) => {
                         owned = String::from_utf8_lossy(&source.text).into_owned();
                         let lines = (lines.start, lines.end);
-                        Some(Place { file: &source.name, text: &owned, lines, note: String::new() })
+                        Some(Place {
+                            file: &source.name,
+                            text: &owned,
+                            lines,
+                            span: error.span.as_deref().copied(),
+                            note: String::new(),
+                        })
                     }
                     _ => None,
                 };
-                let help = error.suggestion.as_ref().map(|name| format!("did you mean `{name}`?"));
+                let help = error.suggestion.as_ref().map(|name| {
+                    // BuildKit's text has the name of a flag without its dashes.
+                    let dashes = if error.message.contains("unknown flag: --") { "--" } else { "" };
+                    format!("did you mean `{dashes}{name}`?")
+                });
                 let help = help.or_else(|| {
                     unreachable.then(|| {
                         "give the image by --build-context NAME=oci-layout://DIR, or a mirror in the configuration".to_owned()
@@ -142,7 +181,7 @@ impl Report {
         let place = match (&failed.source, step.lines.first()) {
             (Some((file, text)), Some(lines)) => {
                 let note = step.stage.as_ref().map(|stage| format!("stage {stage}")).unwrap_or_default();
-                Some(Place { file, text, lines: (lines.start, lines.end), note })
+                Some(Place { file, text, lines: (lines.start, lines.end), span: None, note })
             }
             _ => None,
         };
@@ -150,6 +189,14 @@ impl Report {
         if !matches!(&*step.error, StepError::Exit { .. }) {
             notes.extend(chain(&*step.error));
         }
+        let missing = match &*step.error {
+            StepError::File(FileError::NotFound(path)) => {
+                let text = failed.source.as_ref().map_or("", |(_, text)| text);
+                missing::explain(step, path, text, &failed.roots)
+            }
+            _ => Missing::default(),
+        };
+        notes.extend(missing.notes);
         for other in step.places.iter().skip(1) {
             notes.push(format!("{other} is the same step"));
         }
@@ -172,7 +219,7 @@ impl Report {
             }
             StepError::Source(source) => source.hint(),
             StepError::Store(store) => store.hint(),
-            _ => None,
+            _ => missing.help,
         };
         let code = match &*step.error {
             StepError::Executor(cooper_executor::StepError::NoRuntime { .. }) | StepError::Store(_) => {
@@ -218,11 +265,15 @@ pub(crate) fn warning(title: &str, url: &str, file: &str, text: &str, lines: (u3
 fn message(title: &str, place: Option<Place<'_>>, notes: &[String], help: Option<String>) -> String {
     let mut group = Level::ERROR.primary_title(title).elements(Vec::<annotate_snippets::Message<'_>>::new());
     if let Some(place) = &place
-        && let Some(range) = bytes_of(place.text, place.lines)
+        && let Some((lines, exact)) = place.bytes()
     {
-        let annotation = AnnotationKind::Primary.span(range).label(place.note.as_str());
-        group =
-            group.element(Snippet::source(place.text).line_start(1).path(place.file).annotation(annotation));
+        if place.text.get(lines.clone()).is_some_and(|text| text.lines().any(|line| line.len() > LONG)) {
+            group = group.element(Origin::path(place.file).line(place.lines.0 as usize));
+        } else {
+            let annotation = AnnotationKind::Primary.span(exact).label(place.note.as_str());
+            let snippet = Snippet::source(place.text).line_start(1).path(place.file);
+            group = group.element(snippet.annotation(annotation));
+        }
     }
     for note in notes {
         group = group.element(Level::NOTE.no_name().message(note.as_str()));
@@ -236,7 +287,7 @@ fn message(title: &str, place: Option<Place<'_>>, notes: &[String], help: Option
 }
 
 /// Returns the bytes of lines in a text, without the last line's end.
-fn bytes_of(text: &str, (first, last): (u32, u32)) -> Option<std::ops::Range<usize>> {
+fn bytes_of(text: &str, (first, last): (u32, u32)) -> Option<Range<usize>> {
     let mut start = None;
     let mut at = 0;
     for (number, line) in (1_u32..).zip(text.split_inclusive('\n')) {
@@ -251,6 +302,9 @@ fn bytes_of(text: &str, (first, last): (u32, u32)) -> Option<std::ops::Range<usi
     }
     start.map(|start| start..text.len())
 }
+
+#[cfg(test)]
+mod classes;
 
 #[cfg(test)]
 mod tests {
@@ -276,6 +330,7 @@ mod tests {
             file: "Dockerfile",
             text: "FROM a\nRUN make\n",
             lines: (2, 2),
+            span: None,
             note: "stage build".into(),
         };
         let text = message(
@@ -303,7 +358,8 @@ error: `RUN make` failed with exit code 2
     #[test]
     fn exit_codes() {
         let code = |error: anyhow::Error| Report::of(&error).code;
-        let build = |error| FailedBuild { error, source: None, log: (Vec::new(), 0) }.into();
+        let build =
+            |error| FailedBuild { error, source: None, log: (Vec::new(), 0), roots: Roots::default() }.into();
         assert_eq!(code(Usage("x".into()).into()), 2);
         assert_eq!(code(anyhow::anyhow!("x")), 1);
         assert_eq!(code(build(Error::Cancelled)), 130);

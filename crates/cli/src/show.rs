@@ -144,6 +144,11 @@ pub(crate) fn summary(report: &Report) -> String {
             .collect();
         let _ = writeln!(out, "  not needed: {}", names.join(", "));
     }
+    for arg in &report.unknown_args {
+        let hint =
+            arg.suggestion.as_ref().map(|name| format!(" (did you mean `{name}`?)")).unwrap_or_default();
+        let _ = writeln!(out, "  build argument `{}` is declared by no ARG{hint}", arg.name);
+    }
     let exported = &report.exported;
     if let Some(response) = &exported.response {
         let names = response.names.join(", ");

@@ -11,7 +11,7 @@ mod flags;
 mod mount;
 mod suggest;
 
-pub use build::{Item, Stages, parse, parse_one};
+pub use build::{Item, Stages, errors, parse, parse_one};
 pub use expand::Expander;
 
 use crate::position::{Lines, Span};
@@ -219,6 +219,8 @@ pub struct Copy {
     pub exclude: Vec<String>,
     /// `--parents`.
     pub parents: bool,
+    /// `--if-exists`: a source that is not there is left out. Not BuildKit's.
+    pub if_exists: bool,
 }
 
 /// A command line of `CMD`, `ENTRYPOINT` or `RUN`.

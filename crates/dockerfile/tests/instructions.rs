@@ -33,6 +33,7 @@ fn show(text: &str) -> String {
         ", keep_git_dir: None",
         ", unpack: None",
         ", parents: false",
+        ", if_exists: false",
         ", contents: []",
         ", from: \"\"",
         ", doc: \"\"",
@@ -103,6 +104,10 @@ fn meanings() {
         ("VOLUME a b", r#"Volume(["a", "b"])"#),
         ("VOLUME [\" a \", \"b c\"]", r#"Volume(["a", "b c"])"#),
         ("WORKDIR /a b", r#"Workdir("/a b")"#),
+        (
+            "COPY --if-exists a b",
+            r#"Copy(Copy { sources: Sources { paths: ["a"], dest: "b" }, if_exists: true })"#,
+        ),
         ("RUN a && b", r#"Run(Run { line: CommandLine { args: ["a && b"], shell: true } })"#),
         ("RUN [\"a\", \"b\"]", r#"Run(Run { line: CommandLine { args: ["a", "b"], shell: false } })"#),
         (

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 
 use cooper_frontend::{
     Answered, Answers, Ask, Built, FileQuestion, ImageQuestion, LineRange, Outcome, Request, ResolvedImage,
-    SourceText, convert, detect_syntax, is_built_in,
+    SourceText, check, detect_syntax, is_built_in,
 };
 use cooper_llb::{Graph, Op, decode_definition};
 use cooper_oci::{Digest, Platform, Timestamp};
@@ -25,13 +25,18 @@ pub(crate) async fn converted(
 ) -> Result<Box<Built>, Error> {
     let mut answers = Answers::default();
     for _ in 0..ROUNDS {
-        match convert(request, &answers) {
+        let checked = check(request, &answers);
+        match checked.outcome {
             Err(error) if sources.unreachable.load(Ordering::Relaxed) => {
                 return Err(Error::Unreachable(error));
             }
             Err(error) => {
                 // What another frontend would read well is no error of this one's.
                 syntax(error.source.as_ref(), None)?;
+                // What the checks found may be the reason.
+                for warning in &checked.warnings {
+                    events.warning(warning, error.source.as_deref());
+                }
                 return Err(error.into());
             }
             Ok(Outcome::Done(built)) => {
@@ -94,6 +99,7 @@ fn syntax(source: Option<&Arc<SourceText>>, events: Option<&Arc<Events>>) -> Res
         suggestion: None,
         lines: vec![LineRange { start: directive.line, end: directive.line }],
         near: None,
+        span: Some(Box::new(directive.span)),
         source: Some(source.clone()),
     }))
 }

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use cooper_executor::{Cancel, Config, LocalExecutor, Runtime};
-use cooper_frontend::{Answered, Answers, Lint, Outline, Request, SourceText, Target, UnusedStage, Warning};
+use cooper_frontend::{
+    Answered, Answers, Lint, Outline, Request, SourceText, Target, UnknownArg, UnusedStage, Warning,
+};
 use cooper_layer::Owners;
 use cooper_llb::{Graph, decode_definition};
 use cooper_oci::Platform;
@@ -55,6 +57,8 @@ pub struct Report {
     pub cached: usize,
     /// Stages that the target does not need.
     pub unused: Vec<UnusedStage>,
+    /// Build arguments that were given and that nothing declares.
+    pub unknown_args: Vec<UnknownArg>,
     /// What the build checks found.
     pub warnings: Vec<Warning>,
     /// How long it took.
@@ -148,7 +152,7 @@ impl Engine {
             () = cancel.cancelled() => return Err(Error::Cancelled),
         };
         for warning in &built.warnings {
-            events.warning(warning, &built.source);
+            events.warning(warning, Some(&built.source));
         }
         let mut vertices = HashMap::new();
         let mut nodes = Vec::new();
@@ -217,9 +221,11 @@ impl Engine {
         let exported = exported?;
         saved??;
         let (ran, merged, cached) = events.summary();
-        let unused =
-            built.platforms.first().map(|platform| platform.unused_stages.clone()).unwrap_or_default();
-        Ok(Report { exported, ran, merged, cached, unused, warnings: built.warnings, took: start.elapsed() })
+        let first = built.platforms.into_iter().next();
+        let (unused, unknown_args) =
+            first.map(|platform| (platform.unused_stages, platform.unknown_args)).unwrap_or_default();
+        let (warnings, took) = (built.warnings, start.elapsed());
+        Ok(Report { exported, ran, merged, cached, unused, unknown_args, warnings, took })
     }
 
     fn executor(&self, forced: bool) -> Result<LocalExecutor, Error> {
@@ -302,12 +308,12 @@ fn attributed(error: Error, work: &Work, readers: &HashMap<VertexId, VertexId>) 
 }
 
 impl Events {
-    fn warning(&self, warning: &Warning, source: &SourceText) {
+    pub(crate) fn warning(&self, warning: &Warning, source: Option<&SourceText>) {
         let lines = warning.lines.first().map_or((0, 0), |lines| (lines.start, lines.end));
         self.send(EventKind::Warning(cooper_progress::Warning {
             rule: warning.rule.to_owned(),
             message: warning.message.clone(),
-            file: source.name.clone(),
+            file: source.map(|source| source.name.clone()).unwrap_or_default(),
             lines,
             url: warning.url.to_owned(),
         }));

@@ -48,6 +48,8 @@ pub struct BuiltPlatform {
     pub steps: Vec<Step>,
     /// Names of the stages (`stage-N` where there is none) that the target does not need.
     pub unused_stages: Vec<UnusedStage>,
+    /// Build arguments that were given and that no `ARG` declares.
+    pub unknown_args: Vec<UnknownArg>,
 }
 
 /// What a line of the Dockerfile became in the graph.
@@ -69,6 +71,15 @@ pub struct Step {
     pub ordinal: Option<(u32, u32)>,
     /// Whether it is an ONBUILD trigger of the base image.
     pub onbuild: bool,
+}
+
+/// A build argument that nothing declares.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnknownArg {
+    /// Its name.
+    pub name: String,
+    /// A declared name that was probably meant.
+    pub suggestion: Option<String>,
 }
 
 /// A stage that is not built.

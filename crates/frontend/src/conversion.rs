@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use cooper_dockerfile::ignore::Matcher;
-use cooper_dockerfile::instruction::{self, Stages as Parsed};
+use cooper_dockerfile::instruction::{self, Instruction, Stages as Parsed};
 use cooper_dockerfile::shell::Lexer;
 use cooper_dockerfile::{Dockerfile, Node, parse_directive};
 use cooper_llb::{Marshalled, State, encode_definition};
@@ -11,7 +11,7 @@ use cooper_oci::{Platform, Timestamp};
 
 use crate::args::{self, Platforms, Proxies};
 use crate::asker::Asker;
-use crate::built::{BuiltPlatform, Step as BuiltStep, UnusedStage, Warning};
+use crate::built::{BuiltPlatform, Step as BuiltStep, UnknownArg, UnusedStage, Warning};
 use crate::checks;
 use crate::context::Inputs;
 use crate::dispatch::Site;
@@ -24,6 +24,7 @@ use crate::options::Options;
 use crate::outline::{Facts, Outline};
 use crate::path;
 use crate::stage::{StageId, Stages};
+use crate::suggest;
 
 /// What is read of local contexts. It is known only when everything is converted, and it is part of the graph, so a
 /// conversion runs once to learn it and once with it.
@@ -322,6 +323,7 @@ impl Conversion<'_> {
                 .map(|time| i64::try_from(time.unix_nanos() / 1_000_000_000).unwrap_or_default()),
             steps: self.steps(reachable, &marshalled, &others),
             unused_stages: self.unused(reachable),
+            unknown_args: self.unknown_args(),
             definition: encode_definition(&marshalled.definition),
             others: others
                 .iter()
@@ -380,6 +382,39 @@ impl Conversion<'_> {
             });
         }
         steps
+    }
+
+    /// Arguments that were given and mean nothing here, proxies and those of the builder itself apart.
+    fn unknown_args(&self) -> Vec<UnknownArg> {
+        let all = self.stages.order.iter().map(|id| self.stages.get(*id));
+        let in_stages = all.flat_map(|stage| {
+            // Those of stages that were not converted stand in their commands alone.
+            let commands = stage.commands.iter().filter_map(|planned| match &planned.command.instruction {
+                Instruction::Arg(pairs) => Some(pairs.iter().map(|pair| pair.key.as_str())),
+                _ => None,
+            });
+            commands.flatten().chain(stage.args.iter().map(|arg| arg.key.as_str()))
+        });
+        let declared: BTreeSet<&str> = self
+            .declared
+            .iter()
+            .map(String::as_str)
+            .chain(self.args.vars().keys())
+            .chain(in_stages)
+            .collect();
+        let known = |name: &str| {
+            declared.contains(name)
+                || name.starts_with("BUILDKIT_")
+                || name == "SOURCE_DATE_EPOCH"
+                || name.to_lowercase().ends_with("_proxy")
+        };
+        let unknown = self.options.build_args.keys().filter(|name| !known(name));
+        unknown
+            .map(|name| UnknownArg {
+                name: name.clone(),
+                suggestion: suggest::nearest(name, declared.iter().copied()),
+            })
+            .collect()
     }
 
     fn unused(&self, reachable: &BTreeSet<StageId>) -> Vec<UnusedStage> {

@@ -31,6 +31,7 @@ struct Job {
     exclude: Vec<String>,
     link: bool,
     parents: bool,
+    if_exists: bool,
     keep_git_dir: Option<bool>,
     unpack: Option<bool>,
 }
@@ -57,6 +58,7 @@ impl Conversion<'_> {
                 exclude: add.exclude,
                 link: add.link,
                 parents: false,
+                if_exists: false,
                 keep_git_dir: add.keep_git_dir,
                 unpack: add.unpack,
             },
@@ -96,6 +98,7 @@ impl Conversion<'_> {
                 exclude: copy.exclude,
                 link: copy.link,
                 parents: copy.parents,
+                if_exists: copy.if_exists,
                 keep_git_dir: None,
                 unpack: None,
             },
@@ -323,12 +326,15 @@ fn local_options(job: &Job, source: &str, os: &str, common: CopyOptions) -> Step
         };
         let pattern = path::normalize("/", &pattern, os, false).map_err(wrap)?;
         include.push(pattern.strip_prefix('/').unwrap_or(&pattern).to_owned());
-        if !has_wildcards(&root) && !has_wildcards(&pattern) {
+        if !job.if_exists && !has_wildcards(&root) && !has_wildcards(&pattern) {
             required.push(path::normalize("/", &path::join(&[&root, &pattern]), os, false).map_err(wrap)?);
         }
         source = root;
     }
-    let source = path::normalize("/", &source, os, false).map_err(wrap)?;
+    let mut source = path::normalize("/", &source, os, false).map_err(wrap)?;
+    if job.if_exists && !has_wildcards(&source) {
+        source = optional(&source);
+    }
     let options = CopyOptions {
         follow_symlinks: true,
         dir_contents: true,
@@ -340,6 +346,17 @@ fn local_options(job: &Job, source: &str, os: &str, common: CopyOptions) -> Step
         ..common
     };
     Ok((source, options))
+}
+
+/// A pattern that matches a path and nothing else. A pattern without a match is no error, and this way the graph says
+/// "if it is there" in words that BuildKit's executor has, too.
+fn optional(path: &str) -> String {
+    // These mean something inside brackets. Letters and digits are in nearly every name.
+    let plain = |c: &char| c.is_alphanumeric() || *c == '_';
+    match path.char_indices().find(|(_, c)| plain(c)) {
+        Some((at, c)) => format!("{}[{c}]{}", &path[..at], &path[at + c.len_utf8()..]),
+        None => path.to_owned(),
+    }
 }
 
 fn has_wildcards(text: &str) -> bool {

@@ -1,6 +1,8 @@
 use std::fmt;
 use std::sync::Arc;
 
+use cooper_dockerfile::Span;
+
 /// Lines of a Dockerfile, counted from 1, both ends included.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct LineRange {
@@ -32,9 +34,11 @@ pub struct Error {
     /// Where it is wrong, the most telling place first; empty if the error is about the request and not about a line, and
     /// where BuildKit names no line.
     pub lines: Vec<LineRange>,
+    /// The bytes at fault within the first of the lines, where they are known more precisely than by lines.
+    pub span: Option<Box<Span>>,
     /// Where a person should look although BuildKit names no line.
     pub near: Option<LineRange>,
-    /// The file that `lines` are in.
+    /// The Dockerfile, if it could be read.
     pub source: Option<Arc<SourceText>>,
 }
 

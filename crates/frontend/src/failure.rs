@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use cooper_dockerfile::Lines;
 use cooper_dockerfile::shell::WordError;
+use cooper_dockerfile::{Lines, Span};
 
 use crate::error::{Error, LineRange, SourceText};
 
@@ -25,6 +25,8 @@ pub(crate) struct Failure {
     pub(crate) places: Vec<Vec<LineRange>>,
     /// Where to look although BuildKit names no place.
     pub(crate) near: Option<LineRange>,
+    /// Bytes at fault.
+    pub(crate) span: Option<Span>,
 }
 
 pub(crate) type Step<T> = Result<T, Stop>;
@@ -36,6 +38,7 @@ pub(crate) fn fail(message: impl Into<String>) -> Stop {
         suggestion: None,
         places: Vec::new(),
         near: None,
+        span: None,
     }))
 }
 
@@ -68,6 +71,8 @@ impl Stop {
     pub(crate) fn only_at(mut self, lines: &[LineRange]) -> Stop {
         if let Stop::Failed(failure) = &mut self {
             failure.places = vec![lines.to_vec()];
+            // It was a place in another text.
+            failure.span = None;
         }
         self
     }
@@ -95,7 +100,11 @@ impl From<cooper_dockerfile::Problem> for Stop {
 
 impl From<cooper_dockerfile::Error> for Stop {
     fn from(error: cooper_dockerfile::Error) -> Stop {
-        fail(error.to_string()).at(&[error.lines.into()])
+        let mut stop = fail(error.to_string()).at(&[error.lines.into()]);
+        if let Stop::Failed(failure) = &mut stop {
+            failure.span = error.span;
+        }
+        stop
     }
 }
 
@@ -116,8 +125,9 @@ impl Failure {
             message,
             suggestion,
             lines: self.places.concat(),
-            source: source.filter(|_| !self.places.is_empty() || self.near.is_some()).cloned(),
+            source: source.cloned(),
             near: self.near,
+            span: self.span.map(Box::new),
         }
     }
 }
@@ -145,6 +155,7 @@ mod tests {
             suggestion: None,
             places: vec![],
             near: None,
+            span: None,
         }
         .into_error(None);
         assert_eq!((error.message.as_str(), error.suggestion.as_deref()), ("no `x`", Some("y")));

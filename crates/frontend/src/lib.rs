@@ -68,9 +68,9 @@ use failure::Stop;
 use options::Options;
 
 /// Ignore patterns: what a source's `local.excludepatterns` mean to who reads the folder.
-pub use cooper_dockerfile::{detect_syntax, ignore};
+pub use cooper_dockerfile::{Span, detect_syntax, ignore};
 
-pub use built::{Built, BuiltPlatform, Outcome, Step, UnusedStage, Warning};
+pub use built::{Built, BuiltPlatform, Outcome, Step, UnknownArg, UnusedStage, Warning};
 pub use error::{Error, LineRange, SourceText};
 pub use inspect::{Answered, Lint, lint, outline, targets};
 pub use outline::{Outline, OutlineArg, OutlineMount, Target};
@@ -78,6 +78,7 @@ pub use request::{
     Answers, Ask, FileQuestion, ImageQuestion, LayoutStore, Request, ResolveMode, ResolvedImage,
     SourceMetadata, SourceQuestion,
 };
+pub use suggest::nearest;
 
 /// Whether an image is the frontend whose language is built in: any tag or digest of `docker/dockerfile`.
 pub fn is_built_in(image: &str) -> bool {

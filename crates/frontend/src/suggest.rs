@@ -3,7 +3,7 @@
 /// Finds the option at an edit distance of at most two; the first of several equally near ones.
 ///
 /// `None` if nothing is near, or if `name` is one of the options: then its spelling was not the problem.
-pub(crate) fn nearest<'a>(name: &str, options: impl IntoIterator<Item = &'a str>) -> Option<String> {
+pub fn nearest<'a>(name: &str, options: impl IntoIterator<Item = &'a str>) -> Option<String> {
     let mut best = None;
     let mut limit = 3;
     for option in options {

@@ -198,6 +198,52 @@ fn lists_of_targets() {
 }
 
 #[test]
+fn build_arguments_that_nothing_declares() {
+    let text = "ARG VERSION\nFROM alpine:$VERSION AS a\nFROM scratch AS b\nARG LEVEL\n";
+    let stub = Stub::new(text)
+        .opt("build-arg:VERSOIN", "1")
+        .opt("build-arg:VERSION", "1")
+        .opt("build-arg:LEVEL", "1")
+        .opt("build-arg:OTHER", "1")
+        .opt("build-arg:HTTP_PROXY", "http://p")
+        .opt("build-arg:TARGETARCH", "arm")
+        .opt("build-arg:BUILDKIT_INLINE_CACHE", "1");
+    let built = stub.build().unwrap();
+    let unknown = &built.platforms[0].unknown_args;
+    let unknown: Vec<_> = unknown.iter().map(|arg| (arg.name.as_str(), arg.suggestion.as_deref())).collect();
+    assert_eq!(unknown, [("OTHER", None), ("VERSOIN", Some("VERSION"))]);
+}
+
+#[test]
+fn copies_of_what_may_not_be_there() {
+    let source = |line: &str| {
+        let built = Stub::new(format!("FROM scratch\n{line}\n")).build().unwrap();
+        let definition = cooper_llb::decode_definition(&built.platforms[0].definition).unwrap();
+        let graph = cooper_llb::Graph::new(&definition).unwrap();
+        let file = graph.vertices.iter().find_map(|vertex| match &vertex.op {
+            cooper_llb::Op::File(file) => Some(format!("{file:?}")),
+            _ => None,
+        });
+        let (_, text) = file.as_deref().unwrap().split_once("src: \"").unwrap();
+        text.split('"').next().unwrap().to_owned()
+    };
+    // A pattern with nothing but the path in it: no match is no error, here and in BuildKit.
+    for (line, pattern) in [
+        ("COPY a.txt /", "/a.txt"),
+        ("COPY --if-exists a.txt /", "/[a].txt"),
+        ("COPY --if-exists ./dir/a.txt /", "/[d]ir/a.txt"),
+        ("COPY --if-exists *.txt /", "/*.txt"),
+        ("COPY --if-exists . /", "/"),
+        ("COPY --if-exists .-x /", "/.-[x]"),
+    ] {
+        assert_eq!(source(line), pattern, "{line}");
+    }
+    // What BuildKit suggests for a misspelt flag does not change.
+    let error = Stub::new("FROM scratch\nCOPY --if-exist a /\n").build().unwrap_err();
+    assert_eq!(error.to_string(), "dockerfile parse error on line 2: unknown flag: --if-exist");
+}
+
+#[test]
 fn stages_that_the_target_does_not_need() {
     let text = "FROM alpine AS base\nRUN x\nFROM base AS test\nRUN test\nFROM scratch AS notes\nCOPY notes /\nFROM base\nRUN y\n";
     let built = Stub::new(text).build().unwrap();

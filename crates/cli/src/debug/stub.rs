@@ -47,8 +47,15 @@ impl Case {
         })
     }
 
+    /// Adds an option.
+    #[cfg(test)]
+    pub(crate) fn opt(mut self, key: &str, value: &str) -> Self {
+        self.opts.insert(key.to_owned(), value.to_owned());
+        self
+    }
+
     /// Converts a text, answering every question.
-    pub(super) fn convert(&self, text: &[u8]) -> Checked {
+    pub(crate) fn convert(&self, text: &[u8]) -> Checked {
         let mut answers = Answers::default();
         let request = self.request();
         loop {

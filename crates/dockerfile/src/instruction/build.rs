@@ -1,7 +1,7 @@
 //! From nodes to stages and commands.
 
 use super::fields::{parse_duration, parse_i32, to_duration};
-use super::flags::{Fault, FlagType, Flags};
+use super::flags::{Fault, FlagType, Flags, IF_EXISTS};
 use super::suggest::suggest;
 use super::{
     Add, ArgPair, Command, CommandLine, Copy, Healthcheck, InlineFile, Instruction, Label, Network, Pair,
@@ -60,16 +60,41 @@ pub fn parse(nodes: &[Node]) -> Result<Stages, Error> {
                 out.meta_args.push(command);
             }
             (Item::Command(_), None) => {
-                return Err(Error {
-                    problem: Problem::NoStage,
-                    lines: node.lines,
-                    span: Some(node.span),
-                    prefixed: false,
-                });
+                return Err(no_stage(node));
             }
         }
     }
     Ok(out)
+}
+
+/// Lists everything that is wrong with nodes, and not the first fault alone: for editors and linters.
+///
+/// ```
+/// use cooper_dockerfile::{instruction, parse};
+///
+/// let file = parse(b"COPY a b\nFROM\nRUN --mont=x y\n")?;
+/// let errors: Vec<String> = instruction::errors(&file.nodes).iter().map(ToString::to_string).collect();
+/// assert_eq!(errors[0], "no build stage in current context");
+/// assert_eq!(errors.len(), 3);
+/// # Ok::<(), cooper_dockerfile::Error>(())
+/// ```
+pub fn errors(nodes: &[Node]) -> Vec<Error> {
+    let mut errors = Vec::new();
+    let mut in_stage = false;
+    for node in nodes {
+        let name = node.name();
+        in_stage |= name == "from";
+        match parse_one(node) {
+            Err(error) => errors.push(error),
+            Ok(_) if in_stage || name == "arg" => {}
+            Ok(_) => errors.push(no_stage(node)),
+        }
+    }
+    errors
+}
+
+fn no_stage(node: &Node) -> Error {
+    Error { problem: Problem::NoStage, lines: node.lines, span: Some(node.span), prefixed: false }
 }
 
 /// What one node is.
@@ -355,6 +380,7 @@ fn copy(node: &Node, args: &[&str]) -> Result<Copy, Fault> {
             ("link", FlagType::Bool),
             ("exclude", FlagType::Strings),
             ("parents", FlagType::Bool),
+            (IF_EXISTS, FlagType::Bool),
         ],
     )?;
     Ok(Copy {
@@ -365,6 +391,7 @@ fn copy(node: &Node, args: &[&str]) -> Result<Copy, Fault> {
         link: flags.boolean("link").unwrap_or(false),
         exclude: flags.strings("exclude"),
         parents: flags.boolean("parents").unwrap_or(false),
+        if_exists: flags.boolean(IF_EXISTS).unwrap_or(false),
     })
 }
 

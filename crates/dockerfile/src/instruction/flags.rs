@@ -17,6 +17,9 @@ impl From<Problem> for Fault {
     }
 }
 
+/// The one flag that BuildKit does not have. It is not suggested, as the texts of errors are BuildKit's.
+pub(super) const IF_EXISTS: &str = "if-exists";
+
 /// How a flag takes its value.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum FlagType {
@@ -57,7 +60,8 @@ impl<'a> Flags<'a> {
         };
         let dashed = || format!("--{name}");
         let Some((_, kind)) = known.iter().find(|(known, _)| *known == name) else {
-            let names: Vec<&str> = known.iter().map(|(name, _)| *name).collect();
+            let names = known.iter().map(|(name, _)| *name).filter(|name| *name != IF_EXISTS);
+            let names: Vec<&str> = names.collect();
             return Err(Problem::UnknownFlag { name: dashed(), hint: suggest(name, &names, true) });
         };
         // Repeatable flags alone can make the list long, and they are not looked for.
