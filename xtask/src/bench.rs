@@ -13,15 +13,27 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 
-use crate::{build, fixture, root};
+use crate::{build, conformance, fixture, root};
 use builders::Builder;
 
 /// Arguments of `cargo xtask bench`.
 #[derive(clap::Args)]
 pub(crate) struct Args {
+    /// What is timed.
+    #[arg(value_enum, default_value_t = What::Builds)]
+    what: What,
     /// How often each load is run by each builder.
     #[arg(long, default_value_t = 3)]
     runs: usize,
+}
+
+/// What can be timed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum What {
+    /// Builds of the example's loads, against the peers that are installed.
+    Builds,
+    /// Conversions of every Dockerfile of the conformance corpus, on one thread.
+    Dockerfile,
 }
 
 /// What is built.
@@ -81,6 +93,9 @@ impl Load {
 
 /// Runs all loads and writes `target/bench.json`.
 pub(crate) fn run(args: &Args) -> Result<()> {
+    if args.what == What::Dockerfile {
+        return conformance::speed();
+    }
     let root = root()?;
     let binary = build::cooper(&root, true)?;
     let base = match build::stand_in(&binary, true)? {

@@ -61,6 +61,12 @@ const FLOORS: [(&str, f64); 18] = [
 /// What `ast_instr` must reach; apart, since the comparer counts fewer files there.
 const INSTRUCTIONS: (&str, f64) = ("ast_instr", TREES);
 
+/// Microseconds that conversions may take.
+const LIMITS: [(&str, f64); 2] = [("median_us", 100.0), ("largest_us", 10_000.0)];
+
+/// How much more memory there may be after the last pass over the files than after the first.
+const GROWTH: f64 = 1.1;
+
 /// Arguments of `cargo xtask conformance`.
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -91,6 +97,38 @@ pub(crate) fn where_it_is(root: &Path, cooper: &Path) -> Result<()> {
             Ok(())
         }
     }
+}
+
+/// Times the conversion of every Dockerfile on one thread with a release build; fails above the limits.
+pub(crate) fn speed() -> Result<()> {
+    let root = root()?;
+    let Some(archive) = archive(&root, None)? else {
+        bail!("no corpus: name it by {VARIABLE}, or put it at `{BESIDE}`");
+    };
+    let cooper = build::cooper(&root, true)?;
+    let corpus = unpack(&root, &archive)?;
+    let mut command = sh::command(&cooper.to_string_lossy(), ["debug", "speed", "--cases"]);
+    let text = sh::output(command.arg(corpus.join("cases.jsonl")).arg("--root").arg(&corpus))?;
+    print!("{text}");
+    let report: Value = serde_json::from_str(&text)?;
+    let number = |key: &str| report[key].as_f64().with_context(|| format!("the report has no `{key}`"));
+    let mut high = Vec::new();
+    for (key, limit) in LIMITS {
+        let value = number(key)?;
+        if value > limit {
+            high.push(format!("{key} is {value}, the limit is {limit}"));
+        }
+    }
+    // What the first pass needed must do for all: nothing is kept of a file.
+    let (first, last) = (number("memory_kb_first_pass")?, number("memory_kb_last_pass")?);
+    if last > first * GROWTH {
+        high.push(format!("memory grows from {first} kB to {last} kB"));
+    }
+    if !high.is_empty() {
+        bail!("too slow or too large:\n  {}", high.join("\n  "));
+    }
+    std::fs::write(root.join("target/bench-dockerfile.json"), text)?;
+    Ok(())
 }
 
 /// Finds the archive. One that was named must be there.

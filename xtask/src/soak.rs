@@ -14,16 +14,29 @@ struct Trial {
     package: &'static str,
     example: &'static str,
     count: u64,
+    /// Further words for it.
+    words: &'static [&'static str],
     about: &'static str,
 }
 
-const TRIALS: &[Trial] = &[Trial {
-    name: "solver",
-    package: "cooper-solver",
-    example: "trials",
-    count: 10_000,
-    about: "random graphs against the sequential evaluator",
-}];
+const TRIALS: &[Trial] = &[
+    Trial {
+        name: "solver",
+        package: "cooper-solver",
+        example: "trials",
+        count: 10_000,
+        words: &[],
+        about: "random graphs against the sequential evaluator",
+    },
+    Trial {
+        name: "dockerfile",
+        package: "cooper-frontend",
+        example: "mutations",
+        count: 2_500_000,
+        words: &["--large", "100000"],
+        about: "damaged and huge Dockerfiles, ignore files and words: no panic, no hang, no quadratic time",
+    },
+];
 
 /// Arguments of `cargo xtask soak`.
 #[derive(clap::Args)]
@@ -71,6 +84,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     ];
     let start = Instant::now();
     let output = sh::command("cargo", words)
+        .args(trial.words)
         .current_dir(&root)
         .stderr(std::process::Stdio::inherit())
         .output()

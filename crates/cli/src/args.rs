@@ -176,6 +176,15 @@ pub(crate) enum Debug {
         #[arg(long)]
         dot: bool,
     },
+    /// Times the conversion of every Dockerfile of a conformance corpus, several times over, on one thread.
+    Speed {
+        /// The file with one case a line.
+        #[arg(long)]
+        cases: PathBuf,
+        /// The folder that the cases' Dockerfiles are relative to.
+        #[arg(long)]
+        root: PathBuf,
+    },
     /// Converts every case of a conformance corpus and writes the results for comparison.
     Conformance {
         /// The file with one case a line.

@@ -1,5 +1,6 @@
 //! `cooper debug`: looking at what the frontend makes of Dockerfiles.
 
+mod speed;
 mod stub;
 mod subrequests;
 mod words;
@@ -12,6 +13,7 @@ use anyhow::{Context, Result, bail};
 use cooper_frontend::{Checked, Outcome, Warning};
 use serde_json::{Value, json};
 
+pub(crate) use speed::speed;
 use stub::Case;
 #[cfg(test)]
 pub(crate) use stub::Case as Stub;

@@ -39,6 +39,9 @@ fn main() -> ExitCode {
         args::Command::Debug(args::Debug::DumpLlb { file, dot }) => {
             debug::dump_llb(file, *dot).map(|text| print!("{text}"))
         }
+        args::Command::Debug(args::Debug::Speed { cases, root }) => {
+            debug::speed(cases, root).map(|text| println!("{text}"))
+        }
         args::Command::Debug(args::Debug::Conformance { cases, root, out }) => {
             debug::conformance(cases, root, out)
         }

@@ -6,7 +6,7 @@ use cooper_dockerfile::instruction::{ArgPair, Command, Instruction};
 use cooper_dockerfile::shell::Lexer;
 use cooper_oci::Platform;
 
-use crate::env::EnvList;
+use crate::env::{EnvBuilder, EnvList};
 use crate::error::LineRange;
 use crate::failure::{Step, Stop};
 use crate::outline::Facts;
@@ -60,11 +60,12 @@ pub(crate) struct Globals {
 
 /// Adds the `ARG`s before the first stage.
 pub(crate) fn declare(
-    mut env: EnvList,
+    env: &EnvList,
     lexer: &Lexer,
     commands: &[Command],
     given: &BTreeMap<String, String>,
 ) -> Step<Globals> {
+    let mut env = EnvBuilder::from(env);
     let mut names = BTreeSet::new();
     let mut facts = Facts::default();
     for command in commands {
@@ -89,7 +90,7 @@ pub(crate) fn declare(
             }
         }
     }
-    Ok(Globals { env, names, facts })
+    Ok(Globals { env: env.finish(), names, facts })
 }
 
 /// Proxies that were given as build arguments. They reach steps without being part of them.

@@ -138,7 +138,7 @@ pub(crate) fn default_bases(
     meta_args: &[Command],
     linter: &Linter,
 ) {
-    let Ok(globals) = args::declare(env.clone(), lexer, meta_args, &Default::default()) else { return };
+    let Ok(globals) = args::declare(env, lexer, meta_args, &Default::default()) else { return };
     for stage in stages {
         let Ok(word) = lexer.process_word(&stage.base, &globals.env) else { return };
         if reference::parse(&word.text).is_err() {

@@ -181,7 +181,7 @@ fn begin<'a>(
     let target = if options.target.is_empty() { last } else { &options.target };
     let predefined = args::predefined(&platforms, &options.build_args, target);
     checks::default_bases(&parsed.stages, &lexer, &predefined, &parsed.meta_args, linter);
-    let globals = args::declare(predefined, &lexer, &parsed.meta_args, &options.build_args)?;
+    let globals = args::declare(&predefined, &lexer, &parsed.meta_args, &options.build_args)?;
     let mut conversion = Conversion {
         options,
         session,
@@ -289,6 +289,8 @@ impl Conversion<'_> {
         reachable: &BTreeSet<StageId>,
     ) -> Step<(BuiltPlatform, FollowPaths)> {
         let stage = self.stages.get_mut(target);
+        let history = stage.history.to_vec();
+        stage.image.history.extend(history);
         for (key, value) in &self.options.labels {
             stage.image.config.labels.insert(key.clone(), value.clone());
         }
@@ -386,6 +388,9 @@ impl Conversion<'_> {
 
     /// Arguments that were given and mean nothing here, proxies and those of the builder itself apart.
     fn unknown_args(&self) -> Vec<UnknownArg> {
+        if self.options.build_args.is_empty() {
+            return Vec::new();
+        }
         let all = self.stages.order.iter().map(|id| self.stages.get(*id));
         let in_stages = all.flat_map(|stage| {
             // Those of stages that were not converted stand in their commands alone.

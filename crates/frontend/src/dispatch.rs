@@ -197,7 +197,7 @@ impl Conversion<'_> {
     /// Adds an entry to the image's history.
     pub(crate) fn commit(&mut self, id: StageId, created_by: String, layer: bool) {
         let entry = image::history(created_by, layer, self.epoch);
-        self.stages.get_mut(id).image.history.push(entry);
+        self.stages.get_mut(id).history.push(entry);
     }
 
     fn dispatch_env(&mut self, site: &Site, pairs: &[Pair]) -> Step<()> {

@@ -1,5 +1,6 @@
 //! Ordered lists of variables.
 
+use std::collections::HashMap;
 use std::rc::Rc;
 
 use cooper_dockerfile::shell::Env;
@@ -31,6 +32,46 @@ impl EnvList {
     /// The value of a variable.
     pub(crate) fn lookup(&self, key: &str) -> Option<&str> {
         self.vars().lookup(key)
+    }
+}
+
+/// Makes a list of many variables: finds them by name, which an [`EnvList`] does not.
+#[derive(Debug, Default)]
+pub(crate) struct EnvBuilder {
+    /// In the order of assignment; what was assigned again later is empty.
+    list: Vec<Option<(String, String)>>,
+    places: HashMap<String, usize>,
+}
+
+impl EnvBuilder {
+    /// Sets a variable, as the last one.
+    pub(crate) fn set(&mut self, key: &str, value: &str) {
+        if let Some(old) = self.places.insert(key.to_owned(), self.list.len())
+            && let Some(slot) = self.list.get_mut(old)
+        {
+            *slot = None;
+        }
+        self.list.push(Some((key.to_owned(), value.to_owned())));
+    }
+
+    /// The list.
+    pub(crate) fn finish(self) -> EnvList {
+        EnvList(Rc::new(self.list.into_iter().flatten().collect()))
+    }
+}
+
+impl From<&EnvList> for EnvBuilder {
+    fn from(env: &EnvList) -> EnvBuilder {
+        let mut builder = EnvBuilder::default();
+        env.0.iter().for_each(|(key, value)| builder.set(key, value));
+        builder
+    }
+}
+
+impl Env for EnvBuilder {
+    fn get(&self, name: &str) -> Option<&str> {
+        let slot = self.list.get(*self.places.get(name)?)?;
+        slot.as_ref().map(|(_, value)| value.as_str())
     }
 }
 
@@ -95,6 +136,10 @@ mod tests {
         assert_eq!(before.lookup("A"), Some("1"));
         env.remove("B");
         assert_eq!(env.lookup("B"), None);
+        let mut builder = EnvBuilder::from(&before);
+        builder.set("A", "3");
+        assert_eq!((builder.get("A"), builder.get("C")), (Some("3"), None));
+        assert_eq!(builder.finish().vars().keys().collect::<Vec<_>>(), ["B", "A"]);
         let masked = Masked { base: env.vars(), hidden: vec!["T"] };
         assert_eq!((masked.get("T"), masked.get("A"), masked.get("x")), (Some("****"), Some("3"), None));
     }

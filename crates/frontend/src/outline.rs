@@ -1,6 +1,7 @@
 //! What can be given to a build from outside: arguments, secrets, agents.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
 
 use cooper_dockerfile::instruction::{ArgPair, Stage};
 
@@ -89,7 +90,8 @@ struct Declared {
 /// What is learnt of one stage while it is converted.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Facts {
-    declared: BTreeMap<String, Declared>,
+    /// Shared by all stages that declare nothing of their own.
+    declared: Rc<BTreeMap<String, Declared>>,
     /// Names that are declared in the stage or used in its `FROM`.
     pub(crate) used: BTreeSet<String>,
     secrets: BTreeMap<String, OutlineMount>,
@@ -111,7 +113,7 @@ impl Facts {
             description: pair.doc.clone(),
             lines: lines.first().copied().unwrap_or_default(),
         };
-        self.declared.insert(pair.key.clone(), Declared { arg, refers });
+        Rc::make_mut(&mut self.declared).insert(pair.key.clone(), Declared { arg, refers });
     }
 
     /// Notes a secret; the first mount of it counts.

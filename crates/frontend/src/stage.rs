@@ -1,11 +1,12 @@
 //! Stages while they are converted: what is known of each, and how they depend on each other.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
 
 use cooper_dockerfile::instruction::{ArgPair, Command, Stage};
 use cooper_dockerfile::{Lines, Span};
 use cooper_llb::State;
-use cooper_oci::{Image, Platform};
+use cooper_oci::{History, Image, Platform};
 
 use crate::error::LineRange;
 use crate::named::NamedContext;
@@ -27,6 +28,46 @@ pub(crate) struct Planned {
 /// Where an instruction that only counts once was seen last.
 pub(crate) type Seen = Option<LineRange>;
 
+/// History entries of commands. A stage shares those of the stage that it is built on: in a long chain of stages every
+/// one has all entries of those before it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Entries(Option<Rc<Entry>>);
+
+#[derive(Debug)]
+struct Entry {
+    entry: History,
+    before: Entries,
+}
+
+impl Entries {
+    pub(crate) fn push(&mut self, entry: History) {
+        let before = Entries(self.0.take());
+        self.0 = Some(Rc::new(Entry { entry, before }));
+    }
+
+    /// All entries in order.
+    pub(crate) fn to_vec(&self) -> Vec<History> {
+        let mut all = Vec::new();
+        let mut next = &self.0;
+        while let Some(entry) = next {
+            all.push(entry.entry.clone());
+            next = &entry.before.0;
+        }
+        all.reverse();
+        all
+    }
+}
+
+impl Drop for Entries {
+    /// One after the other: dropping a long list by recursion would need a deep stack.
+    fn drop(&mut self) {
+        let mut next = self.0.take();
+        while let Some(entry) = next {
+            next = Rc::into_inner(entry).and_then(|mut entry| entry.before.0.take());
+        }
+    }
+}
+
 /// A stage, or something that is used like one: an image or a context that a command names.
 #[derive(Clone, Debug)]
 pub(crate) struct StageState {
@@ -40,7 +81,9 @@ pub(crate) struct StageState {
     pub(crate) base: Option<StageId>,
     pub(crate) named: Option<NamedContext>,
     pub(crate) state: State,
+    /// The image so far, but for the history of the file's own commands.
     pub(crate) image: Image,
+    pub(crate) history: Entries,
     /// Configuration of the base image, as it came.
     pub(crate) base_image: Option<Image>,
     pub(crate) platform: Option<Platform>,
@@ -95,6 +138,7 @@ impl Stages {
             named: None,
             state: State::scratch(),
             image: Image::default(),
+            history: Entries::default(),
             base_image: None,
             platform: None,
             context_paths: BTreeSet::new(),
@@ -210,16 +254,21 @@ impl Stages {
     /// Takes over what a stage has from the stage that it is built on.
     pub(crate) fn inherit(&mut self, id: StageId) {
         let Some(base) = self.get(id).base else { return };
-        let base = self.get(base).clone();
+        let base = self.get(base);
+        let (state, platform, paths) = (base.state.clone(), base.platform.clone(), base.paths);
+        let (image, history, base_image) =
+            (base.image.clone(), base.history.clone(), base.base_image.clone());
+        let (workdir_seen, args) = (base.workdir_seen, base.args.clone());
         let stage = self.get_mut(id);
-        stage.state = base.state;
-        stage.platform = base.platform;
-        stage.image = base.image;
+        stage.state = state;
+        stage.platform = platform;
+        stage.image = image;
         stage.image.config.on_build.clear();
-        stage.base_image = base.base_image;
-        stage.paths = base.paths;
-        stage.workdir_seen = base.workdir_seen;
-        stage.args.extend(base.args);
+        stage.history = history;
+        stage.base_image = base_image;
+        stage.paths = paths;
+        stage.workdir_seen = workdir_seen;
+        stage.args.extend(args);
     }
 
     /// The lines of the commands that make a circle, if stages read each other in one; and the stage where it was met.
