@@ -1,5 +1,6 @@
 //! One platform's conversion, from the text of the Dockerfile to a graph.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 
 use cooper_dockerfile::ignore::Matcher;
@@ -32,6 +33,13 @@ use crate::suggest;
 struct FollowPaths {
     context: Vec<String>,
     named: BTreeMap<StageId, Vec<String>>,
+}
+
+/// What one attempt comes to.
+enum Converted {
+    Done(Box<BuiltPlatform>),
+    /// Other paths are read than it went out from.
+    Again(FollowPaths),
 }
 
 /// A step before its vertex has a digest.
@@ -78,6 +86,10 @@ pub(crate) struct Conversion<'a> {
     /// Number of the platform among those that are asked for.
     pub(crate) index: usize,
     follow: FollowPaths,
+    /// Whether nothing is known yet of what is read, so that a guess is as good.
+    guesses: bool,
+    /// Stages of whose contexts it mattered what is read.
+    asked: RefCell<BTreeSet<StageId>>,
     notes: Vec<Note>,
 }
 
@@ -110,17 +122,17 @@ pub(crate) fn run(
     platform: Option<&Platform>,
     index: usize,
 ) -> (Step<BuiltPlatform>, Vec<Warning>) {
-    let mut follow = FollowPaths::default();
+    let mut follow = None;
     loop {
         let linter = match linter(options, &text.inputs.source.text, index == 0) {
             Ok(linter) => linter,
             Err(message) => return (Err(fail(message)), Vec::new()),
         };
-        let result = begin(options, session, asker, text, platform, index, &follow, &linter)
-            .and_then(|(conversion, parsed)| conversion.convert(&parsed));
+        let result = begin(options, session, asker, text, platform, index, follow.take(), &linter)
+            .and_then(|(conversion, parsed)| conversion.convert(parsed));
         match result {
-            Ok((built, learnt)) if learnt == follow => return (Ok(built), linter.findings()),
-            Ok((_, learnt)) => follow = learnt,
+            Ok(Converted::Done(built)) => return (Ok(*built), linter.findings()),
+            Ok(Converted::Again(learnt)) => follow = Some(learnt),
             Err(stop) => return (Err(stop), linter.findings()),
         }
     }
@@ -153,9 +165,8 @@ pub(crate) fn inspect(
         Ok(linter) => linter,
         Err(message) => return (Err(fail(message)), Vec::new()),
     };
-    let follow = FollowPaths::default();
-    let result = begin(options, session, asker, text, None, 0, &follow, &linter)
-        .and_then(|(conversion, parsed)| conversion.inspect(&parsed));
+    let result = begin(options, session, asker, text, None, 0, None, &linter)
+        .and_then(|(conversion, parsed)| conversion.inspect(parsed));
     (result, linter.findings())
 }
 
@@ -167,7 +178,7 @@ fn begin<'a>(
     text: &'a Text<'a>,
     platform: Option<&Platform>,
     index: usize,
-    follow: &FollowPaths,
+    follow: Option<FollowPaths>,
     linter: &Linter,
 ) -> Step<(Conversion<'a>, Parsed)> {
     let (file, parsed) = parse(text, linter)?;
@@ -205,7 +216,9 @@ fn begin<'a>(
         not_encodable: None,
         purpose: text.purpose,
         index,
-        follow: follow.clone(),
+        guesses: follow.is_none(),
+        follow: follow.unwrap_or_default(),
+        asked: RefCell::default(),
         notes: Vec::new(),
     };
     conversion.resolve_epoch(&parsed.stages)?;
@@ -245,16 +258,20 @@ fn not_utf8(file: &Dockerfile, text: &[u8]) -> BTreeSet<u32> {
 }
 
 impl Conversion<'_> {
-    fn convert(mut self, parsed: &Parsed) -> Step<(BuiltPlatform, FollowPaths)> {
+    fn convert(mut self, parsed: Parsed) -> Step<Converted> {
         let (target, reachable) = self.dispatch_all(parsed)?;
         self.stages.mark_path(target, "/".to_owned());
         for id in self.other_ends(target) {
             self.stages.mark_path(id, "/".to_owned());
         }
-        self.finish(target, &reachable)
+        let learnt = FollowPaths { context: self.context_paths(), named: self.follow_of_named() };
+        if learnt != self.follow {
+            return Ok(Converted::Again(learnt));
+        }
+        Ok(Converted::Done(Box::new(self.finish(target, &reachable)?)))
     }
 
-    fn inspect(mut self, parsed: &Parsed) -> Step<Outline> {
+    fn inspect(mut self, parsed: Parsed) -> Step<Outline> {
         let (target, _) = self.dispatch_all(parsed)?;
         if self.purpose == Purpose::Lint {
             self.linter.verdict().map_err(fail)?;
@@ -267,8 +284,8 @@ impl Conversion<'_> {
         self.purpose == Purpose::Lint && self.options.target.is_empty()
     }
 
-    fn dispatch_all(&mut self, parsed: &Parsed) -> Step<(StageId, BTreeSet<StageId>)> {
-        self.plan_stages(&parsed.stages)?;
+    fn dispatch_all(&mut self, parsed: Parsed) -> Step<(StageId, BTreeSet<StageId>)> {
+        self.plan_stages(parsed.stages)?;
         let target = self.find_target()?;
         self.plan_reads()?;
         // The ignore file is asked for together with the base images.
@@ -278,16 +295,15 @@ impl Conversion<'_> {
         if !patterns.is_empty() {
             self.ignored = Some(Matcher::new(&patterns).map_err(|error| fail(error.to_string()))?);
         }
+        if self.guesses {
+            self.follow.context = self.guessed_paths(&reachable);
+        }
         self.build_context = self.inputs.context(self.options, self.session, &self.follow.context, &patterns);
         self.dispatch_stages(&reachable)?;
         Ok((target, reachable))
     }
 
-    fn finish(
-        mut self,
-        target: StageId,
-        reachable: &BTreeSet<StageId>,
-    ) -> Step<(BuiltPlatform, FollowPaths)> {
+    fn finish(mut self, target: StageId, reachable: &BTreeSet<StageId>) -> Step<BuiltPlatform> {
         let stage = self.stages.get_mut(target);
         let history = stage.history.to_vec();
         stage.image.history.extend(history);
@@ -315,7 +331,7 @@ impl Conversion<'_> {
             false => self.platforms.target.clone(),
         };
         let platform = export_platform(&target_platform, &stage.image);
-        let built = BuiltPlatform {
+        Ok(BuiltPlatform {
             id: target_platform.normalized().full(),
             platform,
             image: json(&stage.image)?,
@@ -332,9 +348,7 @@ impl Conversion<'_> {
                 .map(|other| encode_definition(&other.definition))
                 .filter(|definition| !definition.is_empty())
                 .collect(),
-        };
-        let follow = FollowPaths { context: self.context_paths(), named: self.follow_of_named() };
-        Ok((built, follow))
+        })
     }
 
     /// Where all stages are built: the stages that neither the target nor another such stage is made from.
@@ -393,7 +407,7 @@ impl Conversion<'_> {
         }
         let all = self.stages.order.iter().map(|id| self.stages.get(*id));
         let in_stages = all.flat_map(|stage| {
-            // Those of stages that were not converted stand in their commands alone.
+            // Those of stages that were not converted stand in their commands, the others have none left.
             let commands = stage.commands.iter().filter_map(|planned| match &planned.command.instruction {
                 Instruction::Arg(pairs) => Some(pairs.iter().map(|pair| pair.key.as_str())),
                 _ => None,
@@ -455,6 +469,7 @@ impl Conversion<'_> {
 
     /// What is read of a local context that a stage stands for, as far as it is known by now.
     pub(crate) fn follow_paths(&self, id: Option<StageId>) -> Vec<String> {
+        self.asked.borrow_mut().extend(id);
         id.and_then(|id| self.follow.named.get(&id)).cloned().unwrap_or_default()
     }
 
@@ -463,9 +478,33 @@ impl Conversion<'_> {
         relative(all.cloned().collect())
     }
 
+    /// What commands read of the build context if their words mean what is written, as they mostly do. Where they do not,
+    /// the conversion runs again.
+    fn guessed_paths(&self, reachable: &BTreeSet<StageId>) -> Vec<String> {
+        let mut paths = BTreeSet::new();
+        for id in reachable {
+            let stage = self.stages.get(*id);
+            let commands = stage.commands.iter().filter(|_| !stage.dispatched);
+            for planned in commands {
+                let sources = match &planned.command.instruction {
+                    Instruction::Add(add) => add.sources.paths.as_slice(),
+                    Instruction::Copy(copy) if planned.sources.is_empty() => copy.sources.paths.as_slice(),
+                    _ => continue,
+                };
+                let local = sources
+                    .iter()
+                    .filter(|path| !path.starts_with("http://") && !path.starts_with("https://"));
+                paths.extend(local.map(|path| path::join(&["/", path])));
+            }
+        }
+        relative(paths)
+    }
+
     fn follow_of_named(&self) -> BTreeMap<StageId, Vec<String>> {
         let paths = |id: &StageId| (*id, relative(self.stages.paths_of(*id).clone()));
-        self.stages.order.iter().map(paths).filter(|(_, paths)| !paths.is_empty()).collect()
+        let asked = self.asked.borrow();
+        let ids = self.stages.order.iter().filter(|id| asked.contains(id));
+        ids.map(paths).filter(|(_, paths)| !paths.is_empty()).collect()
     }
 }
 

@@ -44,7 +44,8 @@ impl Conversion<'_> {
             self.stages.inherit(id);
             self.stages.get_mut(id).dispatched = true;
             self.begin_stage(id)?;
-            for planned in self.stages.get(id).commands.clone() {
+            // Nobody needs them afterwards: triggers for other stages were read when bases were resolved.
+            for planned in std::mem::take(&mut self.stages.get_mut(id).commands) {
                 let lines = LineRange::from(planned.command.lines);
                 self.dispatch(id, planned).map_err(|stop| stop.at(&[lines]))?;
             }

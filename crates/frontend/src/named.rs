@@ -60,6 +60,10 @@ impl Conversion<'_> {
     pub(crate) fn find_context(&self, name: &str, options: ContextOptions) -> Step<Option<NamedContext>> {
         let reference =
             reference::parse(name).map_err(|error| fail(format!("invalid context name {name}: {error}")))?;
+        let mut given = self.options.raw.range("context:".to_owned()..);
+        if given.next().is_none_or(|(key, _)| !key.starts_with("context:")) {
+            return Ok(None);
+        }
         let familiar = reference.familiar();
         let name = familiar.strip_suffix(":latest").unwrap_or(&familiar);
         let platform = options.platform.clone().unwrap_or_else(|| self.host.clone()).normalized().full();

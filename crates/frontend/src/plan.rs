@@ -16,9 +16,9 @@ use crate::suggest;
 
 impl Conversion<'_> {
     /// Makes a state for every stage of the file.
-    pub(crate) fn plan_stages(&mut self, stages: &[Stage]) -> Step<()> {
-        for (index, stage) in stages.iter().enumerate() {
-            self.plan_stage(index, stage.clone())?;
+    pub(crate) fn plan_stages(&mut self, stages: Vec<Stage>) -> Step<()> {
+        for (index, stage) in stages.into_iter().enumerate() {
+            self.plan_stage(index, stage)?;
         }
         Ok(())
     }

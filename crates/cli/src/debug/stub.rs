@@ -1,6 +1,7 @@
 //! Answers without a builder: every image exists, every context is empty.
 
 use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
 use cooper_frontend::{
     Answered, Answers, Ask, Checked, Error, FileQuestion, ImageQuestion, Outcome, Request, ResolvedImage,
@@ -61,6 +62,19 @@ impl Case {
         loop {
             let checked = check(&request, &answers);
             let Ok(Outcome::Missing(asks)) = &checked.outcome else { return checked };
+            self.answer_all(asks, text, &mut answers);
+        }
+    }
+
+    /// Converts a text and gives the time of the call that had all answers.
+    pub(super) fn timed(&self, text: &[u8]) -> Duration {
+        let mut answers = Answers::default();
+        let request = self.request();
+        loop {
+            let begun = Instant::now();
+            let checked = check(&request, &answers);
+            let took = begun.elapsed();
+            let Ok(Outcome::Missing(asks)) = &checked.outcome else { return took };
             self.answer_all(asks, text, &mut answers);
         }
     }
