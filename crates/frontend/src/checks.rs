@@ -2,12 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use cooper_dockerfile::instruction::{Command, Stage};
+use cooper_dockerfile::instruction::Stage;
 use cooper_dockerfile::shell::{Expansion, Lexer};
 use cooper_dockerfile::{Lines, Node};
 use cooper_oci::Platform;
 
-use crate::args;
 use crate::env::EnvList;
 use crate::error::LineRange;
 use crate::gofmt::quote;
@@ -130,17 +129,10 @@ pub(crate) fn keyword_casing(stages: &[Stage], linter: &Linter) {
     }
 }
 
-/// Base images that are no image names where no build argument is given.
-pub(crate) fn default_bases(
-    stages: &[Stage],
-    lexer: &Lexer,
-    env: &EnvList,
-    meta_args: &[Command],
-    linter: &Linter,
-) {
-    let Ok(globals) = args::declare(env, lexer, meta_args, &Default::default()) else { return };
+/// Base images that are no image names where no build argument is given: `env` has the defaults.
+pub(crate) fn default_bases(stages: &[Stage], lexer: &Lexer, env: &EnvList, linter: &Linter) {
     for stage in stages {
-        let Ok(word) = lexer.process_word(&stage.base, &globals.env) else { return };
+        let Ok(word) = lexer.process_word(&stage.base, env) else { return };
         if reference::parse(&word.text).is_err() {
             let message =
                 format!("Default value for ARG {} results in empty or invalid base image name", stage.base);

@@ -191,8 +191,16 @@ fn begin<'a>(
     let last = parsed.stages.last().map(|stage| stage.name.as_str()).unwrap_or_default();
     let target = if options.target.is_empty() { last } else { &options.target };
     let predefined = args::predefined(&platforms, &options.build_args, target);
-    checks::default_bases(&parsed.stages, &lexer, &predefined, &parsed.meta_args, linter);
-    let globals = args::declare(&predefined, &lexer, &parsed.meta_args, &options.build_args)?;
+    // Bases must be names with the defaults, too.
+    let defaults = args::declare(&predefined, &lexer, &parsed.meta_args, &BTreeMap::new());
+    if let Ok(defaults) = &defaults {
+        checks::default_bases(&parsed.stages, &lexer, &defaults.env, linter);
+    }
+    let globals = if options.build_args.is_empty() {
+        defaults?
+    } else {
+        args::declare(&predefined, &lexer, &parsed.meta_args, &options.build_args)?
+    };
     let mut conversion = Conversion {
         options,
         session,

@@ -13,7 +13,7 @@ pub const NONE: i64 = -1;
 ///
 /// The digest of a vertex is the SHA-256 of these bytes.
 pub fn encode_op(op: &pb::Op) -> Vec<u8> {
-    let mut bytes = Vec::new();
+    let mut bytes = Vec::with_capacity(USUAL);
     for input in &op.inputs {
         message(1, input, &mut bytes);
     }
@@ -52,14 +52,18 @@ pub fn decode_op(bytes: &[u8]) -> Result<pb::Op, Error> {
 
 /// Encodes a definition as Go's deterministic marshalling does.
 pub fn encode_definition(definition: &pb::Definition) -> Vec<u8> {
-    let mut bytes = Vec::new();
+    let ops: usize = definition.def.iter().map(|op| op.len() + USUAL).sum();
+    let infos = definition.source.iter().flat_map(|source| &source.infos);
+    let texts: usize = infos.map(|info| info.data.len() + USUAL).sum();
+    let mut bytes = Vec::with_capacity(ops + texts);
     for op in &definition.def {
         field(1, op, &mut bytes);
     }
     for (digest, metadata) in &definition.metadata {
-        let mut entry = Vec::new();
+        let metadata = encode_metadata(metadata);
+        let mut entry = Vec::with_capacity(digest.len() + metadata.len() + ROOM);
         field(1, digest.as_bytes(), &mut entry);
-        field(2, &encode_metadata(metadata), &mut entry);
+        field(2, &metadata, &mut entry);
         field(2, &entry, &mut bytes);
     }
     if let Some(source) = &definition.source {
@@ -80,7 +84,7 @@ pub fn decode_definition(bytes: &[u8]) -> Result<pb::Definition, Error> {
 /// Map entries have both fields in Go, also where one is empty; prost leaves empty ones out.
 fn text_map<'a>(number: u32, map: impl IntoIterator<Item = (&'a String, &'a String)>, out: &mut Vec<u8>) {
     for (key, value) in map {
-        let mut entry = Vec::new();
+        let mut entry = Vec::with_capacity(key.len() + value.len() + ROOM);
         field(1, key.as_bytes(), &mut entry);
         field(2, value.as_bytes(), &mut entry);
         field(number, &entry, out);
@@ -97,7 +101,7 @@ fn encode_source(source: &pb::SourceOp) -> Vec<u8> {
 }
 
 fn encode_metadata(metadata: &pb::OpMetadata) -> Vec<u8> {
-    let mut bytes = Vec::new();
+    let mut bytes = Vec::with_capacity(USUAL);
     if metadata.ignore_cache {
         bytes.extend([1 << 3, 1]);
     }
@@ -106,7 +110,7 @@ fn encode_metadata(metadata: &pb::OpMetadata) -> Vec<u8> {
         message(4, export, &mut bytes);
     }
     for (cap, on) in &metadata.caps {
-        let mut entry = Vec::new();
+        let mut entry = Vec::with_capacity(cap.len() + ROOM);
         field(1, cap.as_bytes(), &mut entry);
         entry.extend([2 << 3, u8::from(*on)]);
         field(5, &entry, &mut bytes);
@@ -121,15 +125,16 @@ fn encode_metadata(metadata: &pb::OpMetadata) -> Vec<u8> {
 }
 
 fn encode_source_maps(source: &pb::Source) -> Vec<u8> {
-    let mut bytes = Vec::new();
+    let texts: usize = source.infos.iter().map(|info| info.data.len() + USUAL).sum();
+    let mut bytes = Vec::with_capacity(texts + USUAL * source.locations.len());
     for (digest, locations) in &source.locations {
-        let mut entry = Vec::new();
+        let mut entry = Vec::with_capacity(USUAL);
         field(1, digest.as_bytes(), &mut entry);
         message(2, locations, &mut entry);
         field(1, &entry, &mut bytes);
     }
     for info in &source.infos {
-        let mut one = Vec::new();
+        let mut one = Vec::with_capacity(info.data.len() + USUAL);
         if !info.filename.is_empty() {
             field(1, info.filename.as_bytes(), &mut one);
         }
@@ -150,6 +155,12 @@ fn encode_source_maps(source: &pb::Source) -> Vec<u8> {
 fn message(number: u32, message: &impl prost::Message, out: &mut Vec<u8>) {
     field(number, &message.encode_to_vec(), out);
 }
+
+/// Bytes that most ops and their metadata fit into: growing in small steps takes more time than all else.
+const USUAL: usize = 512;
+
+/// Room for the tags and lengths of two fields.
+const ROOM: usize = 16;
 
 /// Writes a length-delimited field: the tag with wire type 2, the length, the bytes.
 fn field(number: u32, bytes: &[u8], out: &mut Vec<u8>) {
