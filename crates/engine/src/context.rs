@@ -186,3 +186,103 @@ pub(crate) fn never<T>(result: Result<T, Infallible>) -> T {
     let Ok(value) = result;
     value
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Case {
+        dir: tempfile::TempDir,
+        _state: tempfile::TempDir,
+        store: Store,
+    }
+
+    impl Case {
+        fn new() -> Self {
+            let (dir, state) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+            let store = Store::open(state.path()).unwrap();
+            let case = Self { dir, _state: state, store };
+            for name in ["a.txt", "src/main.rs", "src/deep/x.md", "target/out"] {
+                case.write(name, name);
+            }
+            case
+        }
+
+        fn write(&self, name: &str, text: &str) {
+            let path = self.dir.path().join(name);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        }
+
+        fn open(&self, exclude: &[&str]) -> Folder {
+            let exclude: Vec<String> = exclude.iter().map(|&pattern| pattern.to_owned()).collect();
+            Folder::open(self.dir.path(), &exclude, &self.store).unwrap()
+        }
+    }
+
+    #[test]
+    fn what_is_hidden_does_not_count() {
+        let case = Case::new();
+        let whole = || case.open(&["target", "**/*.md", "!src/deep/keep.md"]).whole_digest().unwrap();
+        let before = whole();
+        case.write("target/out", "other");
+        case.write("src/deep/y.md", "new");
+        assert_eq!(whole(), before);
+        case.write("src/deep/keep.md", "excepted");
+        let excepted = whole();
+        assert_ne!(excepted, before);
+        case.write("a.txt", "other");
+        assert_ne!(whole(), excepted);
+        assert_ne!(case.open(&[]).whole_digest().unwrap(), whole());
+    }
+
+    #[test]
+    fn changes_are_seen_by_who_looks_anew() {
+        let case = Case::new();
+        let folder = case.open(&[]);
+        let before = folder.whole_digest().unwrap();
+        // The same size: the time alone tells.
+        std::thread::sleep(std::time::Duration::from_millis(20));
+        case.write("a.txt", "A.TXT");
+        folder.refresh();
+        assert_ne!(folder.whole_digest().unwrap(), before);
+    }
+
+    #[test]
+    fn the_filter_of_a_folder_says_what_digests_see() {
+        let case = Case::new();
+        assert!(case.open(&[]).filter().is_none());
+        let filter = case.open(&["target", "src", "!src/deep/x.md"]).filter().unwrap();
+        for (path, directory, verdict) in [
+            ("a.txt", false, Verdict::Take),
+            ("target", true, Verdict::Skip),
+            ("target/out", false, Verdict::Skip),
+            ("src", true, Verdict::Look),
+            ("src/main.rs", false, Verdict::Skip),
+            ("src/deep", true, Verdict::Look),
+            ("src/deep/x.md", false, Verdict::Take),
+        ] {
+            assert_eq!(filter(path.as_bytes(), directory), verdict, "{path}");
+        }
+    }
+
+    #[test]
+    fn patterns_of_copies() {
+        let of = |include: &[&str], exclude: &[&str]| {
+            let owned = |list: &[&str]| list.iter().map(|&pattern| pattern.to_owned()).collect::<Vec<_>>();
+            patterns(&owned(include), &owned(exclude)).unwrap()
+        };
+        assert!(of(&[], &[]).is_none());
+        let filter = of(&["**/*.rs"], &["src/gen"]).unwrap();
+        for (path, directory, verdict) in [
+            ("src", true, Verdict::Look),
+            ("src/main.rs", false, Verdict::Take),
+            ("src/notes", false, Verdict::Skip),
+            ("src/gen", true, Verdict::Skip),
+            ("src/gen/a.rs", false, Verdict::Skip),
+        ] {
+            assert_eq!(filter(path.as_bytes(), directory), verdict, "{path}");
+        }
+        assert!(patterns(&["[".to_owned()], &[]).is_err());
+    }
+}

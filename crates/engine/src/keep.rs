@@ -85,3 +85,85 @@ fn own_name(id: LayerId) -> LayerId {
     hash.field(crate::nonce());
     LayerId::new(hash.finish())
 }
+
+#[cfg(test)]
+mod tests {
+    use cooper_layer::Timestamp;
+    use cooper_store::{Backend, Options};
+
+    use super::*;
+
+    /// A store that needs no mounts.
+    fn store() -> (tempfile::TempDir, Store) {
+        let dir = tempfile::tempdir().unwrap();
+        let options = Options { backend: Backend::Copy, ..Options::default() };
+        let store = Store::open_with(dir.path(), &options).unwrap();
+        (dir, store)
+    }
+
+    /// Writes a file, dated, on a root, and keeps it.
+    fn wrote(
+        store: &Store,
+        below: &[LayerId],
+        text: &str,
+        time: u64,
+        naming: Naming,
+        forced: bool,
+    ) -> LayerId {
+        let workspace = store.workspace(below).unwrap();
+        let path = workspace.root().join("f");
+        std::fs::write(&path, text).unwrap();
+        let time = std::time::UNIX_EPOCH + std::time::Duration::from_secs(time);
+        std::fs::File::open(&path).unwrap().set_modified(time).unwrap();
+        keep(store, workspace, naming, forced).unwrap()
+    }
+
+    fn time_of(store: &Store, id: LayerId) -> i64 {
+        store.index(id).unwrap().unwrap().iter().next().unwrap().mtime.seconds
+    }
+
+    /// Steps of these tests run from second 100 to 200.
+    fn window() -> Naming {
+        Naming::Content(TimeWindow { start: Timestamp::new(100, 0), end: Timestamp::new(200, 0) })
+    }
+
+    #[test]
+    fn who_made_the_same_again_gets_what_was_there() {
+        let (_dir, store) = store();
+        let first = wrote(&store, &[], "a", 110, window(), false);
+        assert_eq!(wrote(&store, &[], "a", 190, window(), false), first);
+        assert_eq!(time_of(&store, first), 110, "with its times");
+        assert_ne!(wrote(&store, &[], "b", 110, window(), false), first);
+        // A time that the step itself set says something.
+        assert_ne!(wrote(&store, &[], "a", 50, window(), false), first);
+        // The same on another root is another layer: it may hide what is below.
+        assert_ne!(
+            wrote(&store, &[first], "b", 110, window(), false),
+            wrote(&store, &[], "b", 110, window(), false)
+        );
+    }
+
+    #[test]
+    fn a_forced_run_keeps_its_own_times() {
+        let (_dir, store) = store();
+        let first = wrote(&store, &[], "a", 110, window(), false);
+        let forced = wrote(&store, &[], "a", 190, window(), true);
+        assert_ne!(forced, first);
+        assert_eq!((time_of(&store, first), time_of(&store, forced)), (110, 190));
+        assert_eq!(wrote(&store, &[], "a", 110, window(), true), first, "nothing differs");
+    }
+
+    #[test]
+    fn other_bytes_never_come_under_a_name_that_was_used() {
+        let (_dir, store) = store();
+        let key = Naming::Key(Digest::of("key"));
+        let first = wrote(&store, &[], "a", 110, key, false);
+        assert_eq!(wrote(&store, &[], "a", 110, key, false), first);
+        assert_eq!(wrote(&store, &[], "other", 110, key, false), first, "as long as its files are there");
+        store.lose_snapshot(first, "test").unwrap();
+        let second = wrote(&store, &[], "a", 120, key, false);
+        assert_ne!(second, first);
+        assert_eq!(time_of(&store, first), 110, "what is known of it stays");
+        assert_eq!(wrote(&store, &[], "a", 110, key, false), first, "the same may come back");
+    }
+}
