@@ -2,27 +2,7 @@
 //!
 //! Digests hold these strings, so the rules have to be those of Go and not those of `std::path`.
 
-/// Shortens a path as Go's `path.Clean` does: no `.`, no inner `..`, no double slashes, `.` for nothing.
-pub(crate) fn clean(path: &str) -> String {
-    let rooted = path.starts_with('/');
-    let mut parts: Vec<&str> = Vec::new();
-    for part in path.split('/') {
-        match part {
-            "" | "." => {}
-            ".." if parts.last().is_some_and(|last| *last != "..") => {
-                parts.pop();
-            }
-            ".." if rooted => {}
-            part => parts.push(part),
-        }
-    }
-    let joined = parts.join("/");
-    match (rooted, joined.is_empty()) {
-        (true, _) => format!("/{joined}"),
-        (false, true) => ".".to_owned(),
-        (false, false) => joined,
-    }
-}
+pub(crate) use cooper_llb::path::clean;
 
 /// Joins as Go's `path.Join`: empty elements are left out, the result is clean; nothing gives nothing.
 pub(crate) fn join(parts: &[&str]) -> String {
