@@ -29,7 +29,7 @@ fn privileged_messages() {
             &[][..],
             1,
             "\
-error: `RUN echo one && echo two >&2 && exit 7` failed with exit code 7
+error: `RUN echo one && echo two >&2 && exit 7` failed, exit code: 7
  --> Dockerfile:2:1
   |
 2 | RUN echo one && echo two >&2 && exit 7

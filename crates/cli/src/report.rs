@@ -175,7 +175,7 @@ impl Report {
     fn of_step(step: &FailedStep, failed: &FailedBuild) -> Self {
         let what = if step.text.is_empty() { &step.name } else { &step.text };
         let title = match &*step.error {
-            StepError::Exit { code, .. } => format!("`{what}` failed with exit code {code}"),
+            StepError::Exit { code, .. } => format!("`{what}` failed, exit code: {code}"),
             _ => format!("`{what}` failed"),
         };
         let place = match (&failed.source, step.lines.first()) {
@@ -334,7 +334,7 @@ mod tests {
             note: "stage build".into(),
         };
         let text = message(
-            "`RUN make` failed with exit code 2",
+            "`RUN make` failed, exit code: 2",
             Some(place),
             &["what it printed:\n  no".into()],
             Some("try".into()),
@@ -342,7 +342,7 @@ mod tests {
         assert_eq!(
             text,
             "\
-error: `RUN make` failed with exit code 2
+error: `RUN make` failed, exit code: 2
  --> Dockerfile:2:1
   |
 2 | RUN make

@@ -13,7 +13,7 @@ use cooper_source::local::{self, NodeKind};
 use cooper_store::Store;
 
 use crate::error::StepError;
-use crate::select::{self, Line, Selector, Tree, What};
+use crate::select::{self, Line, Read, Selector, Tree, What};
 
 /// A folder of the user's as a build sees it.
 pub(crate) struct Folder {
@@ -60,14 +60,15 @@ impl Folder {
         }))
     }
 
-    /// Returns the digest of what is read of the folder.
-    pub(crate) fn digest(&self, selector: &Selector, filter: Option<&Filter>) -> Result<Digest, StepError> {
-        select::digest(self, selector, filter)
+    /// Reads a part of the folder.
+    pub(crate) fn read(&self, selector: &Selector, filter: Option<&Filter>) -> Result<Read, StepError> {
+        select::read(self, selector, filter)
     }
 
     /// Returns the digest of all that is visible.
     pub(crate) fn whole_digest(&self) -> Result<Digest, StepError> {
-        self.digest(&Selector { path: "/".into(), wildcard: false, follow: false }, None)
+        let all = Selector { path: "/".into(), wildcard: false, follow: false };
+        Ok(self.read(&all, None)?.digest())
     }
 
     /// Looks at everything anew, so that changes since the last look are seen.

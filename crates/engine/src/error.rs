@@ -123,6 +123,9 @@ pub enum StepError {
     /// A file operation failed.
     #[error(transparent)]
     File(#[from] cooper_executor::file::FileError),
+    /// A path that a copy names is not there.
+    #[error("\"{0}\": not found")]
+    NotFound(String),
     /// A user or group is not known.
     #[error(transparent)]
     User(#[from] cooper_executor::UserError),
@@ -205,7 +208,12 @@ impl StepError {
     pub(crate) fn is_reproducible(&self) -> bool {
         matches!(
             self,
-            Self::Exit { .. } | Self::File(_) | Self::User(_) | Self::Unsupported(_) | Self::Pattern(_)
+            Self::Exit { .. }
+                | Self::File(_)
+                | Self::User(_)
+                | Self::Unsupported(_)
+                | Self::Pattern(_)
+                | Self::NotFound(_)
         )
     }
 }

@@ -2,7 +2,7 @@
 
 use std::io::Write as _;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use cooper_exporter::{
     ArchiveOptions, Content, ImageSpec, LayerBlob, Options, Prepared, Response, TreeOptions, copy_tree,
@@ -189,7 +189,10 @@ impl Export {
             let below = base.as_ref().map(|base| base.rootfs.diff_ids.clone()).unwrap_or_default();
             let mut blobs = Vec::new();
             for layer in layers.iter() {
-                let blob = blob(&work.store, *layer, compression)?;
+                let mut blob = blob(&work.store, *layer, compression)?;
+                let makers = work.makers.lock().unwrap_or_else(PoisonError::into_inner);
+                blob.created_by = makers.get(layer).cloned().unwrap_or_default();
+                drop(makers);
                 if !below.contains(blob.diff_id.digest()) {
                     exported.added += blob.descriptor.size;
                 }
@@ -288,7 +291,8 @@ fn blob(store: &Store, id: LayerId, compression: Compression) -> Result<LayerBlo
     let directory = Directory::open(&files).map_err(open)?;
     let writing = |error| Error::Io { action: "write a blob to", path: store.root().to_owned(), error };
     let mut compressor = Compressor::new(store.blob_writer()?, compression, None).map_err(writing)?;
-    write_tar(&index, &directory, &mut compressor, &TarOptions::default()).map_err(Error::Layer)?;
+    let options = TarOptions { capabilities_only: true, ..TarOptions::default() };
+    write_tar(&index, &directory, &mut compressor, &options).map_err(Error::Layer)?;
     let (writer, info) = compressor.finish().map_err(writing)?;
     writer.commit(Some(&info.digest))?;
     if let Some(expected) = record.diff_id

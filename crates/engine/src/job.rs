@@ -210,6 +210,7 @@ impl Engine {
             pinned: Default::default(),
             ran: Default::default(),
             changed: Default::default(),
+            makers: Default::default(),
         });
         let readers = readers(&nodes);
         let exported = drive(Arc::new(Shared(work.clone())), nodes, targets, spec.jobs, cancel).await;

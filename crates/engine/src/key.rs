@@ -40,6 +40,8 @@ pub(crate) struct Patterns<'a> {
     pub(crate) include: &'a [String],
     /// None that matches one of these.
     pub(crate) exclude: &'a [String],
+    /// There must be something that begins with each of these.
+    pub(crate) required: &'a [String],
 }
 
 /// Returns the key of a vertex that is no source.
@@ -73,7 +75,11 @@ pub(crate) fn key<I: Inputs>(vertex: &Vertex, inputs: &I) -> Result<Digest, I::E
                 if !(0..count).contains(&action.secondary_input) {
                     continue;
                 }
-                let patterns = Patterns { include: &copy.include_patterns, exclude: &copy.exclude_patterns };
+                let patterns = Patterns {
+                    include: &copy.include_patterns,
+                    exclude: &copy.exclude_patterns,
+                    required: &copy.required_paths,
+                };
                 hash.field(
                     inputs.selected(action.secondary_input as usize, &selector(copy), &patterns)?.as_bytes(),
                 );

@@ -50,12 +50,46 @@ pub(crate) trait Tree {
     fn line(&self, path: &LayerPath) -> Result<Vec<u8>, Self::Error>;
 }
 
-/// Returns the digest of what `selector` reads, `filter` (relative to what it selects) saying which of it counts.
-pub(crate) fn digest<T: Tree>(
+/// What is read of a root.
+pub(crate) struct Read {
+    /// What the selector names.
+    selected: BTreeSet<LayerPath>,
+    /// Every path that was looked at, with what it is; an absent one has an empty line.
+    seen: BTreeMap<LayerPath, Vec<u8>>,
+}
+
+impl Read {
+    /// Returns the digest of all that is read.
+    pub(crate) fn digest(&self) -> Digest {
+        let mut hash = Hasher::new();
+        for path in &self.selected {
+            hash.field(path.as_bytes());
+        }
+        hash.field(b"read");
+        for (path, line) in &self.seen {
+            hash.field(path.as_bytes());
+            hash.field(line);
+        }
+        hash.finish()
+    }
+
+    /// Returns the first of some absolute paths that nothing of what is read begins with, as BuildKit asks it of the paths
+    /// that `COPY --parents` names.
+    pub(crate) fn lacks<'a>(&self, required: &'a [String]) -> Option<&'a str> {
+        let is_there = |wanted: &str| {
+            let wanted = wanted.trim_start_matches('/').as_bytes();
+            self.seen.iter().any(|(path, line)| !line.is_empty() && path.as_bytes().starts_with(wanted))
+        };
+        required.iter().map(String::as_str).find(|wanted| !is_there(wanted))
+    }
+}
+
+/// Reads what `selector` names, `filter` (relative to that) saying which of it counts.
+pub(crate) fn read<T: Tree>(
     tree: &T,
     selector: &Selector,
     filter: Option<&Filter>,
-) -> Result<Digest, T::Error> {
+) -> Result<Read, T::Error> {
     let mut walk = Walk { tree, seen: BTreeMap::new() };
     let parts = clean(selector.path.as_bytes());
     let mut selected = BTreeSet::new();
@@ -72,16 +106,7 @@ pub(crate) fn digest<T: Tree>(
     for path in &selected {
         walk.below(path, filter)?;
     }
-    let mut hash = Hasher::new();
-    for path in &selected {
-        hash.field(path.as_bytes());
-    }
-    hash.field(b"read");
-    for (path, line) in &walk.seen {
-        hash.field(path.as_bytes());
-        hash.field(line);
-    }
-    Ok(hash.finish())
+    Ok(Read { seen: walk.seen, selected })
 }
 
 struct Walk<'a, T> {
@@ -457,8 +482,8 @@ mod tests {
     fn digest_of(entries: Vec<Entry>, path: &str, wildcard: bool) -> Digest {
         let index = Index::new(entries).unwrap();
         let selector = Selector { path: path.into(), wildcard, follow: true };
-        let Ok(digest) = digest(&Merged::new(&[&index]), &selector, None);
-        digest
+        let Ok(read) = read(&Merged::new(&[&index]), &selector, None);
+        read.digest()
     }
 
     /// Path, pattern or not, the entry that is changed, whether that must be noticed.
@@ -538,8 +563,8 @@ mod tests {
         let of = |entries: Vec<Entry>| {
             let index = Index::new(entries).unwrap();
             let selector = Selector { path: "a".into(), wildcard: false, follow: true };
-            let Ok(digest) = digest(&Merged::new(&[&index]), &selector, Some(&filter));
-            digest
+            let Ok(read) = read(&Merged::new(&[&index]), &selector, Some(&filter));
+            read.digest()
         };
         let changed = |path: &str| {
             let mut entries: Vec<Entry> =
@@ -561,8 +586,8 @@ mod tests {
         let of = |entries: Vec<Entry>, path: &str| {
             let index = Index::new(entries).unwrap();
             let selector = Selector { path: path.into(), wildcard: false, follow: true };
-            let Ok(digest) = digest(&Merged::new(&[&index]), &selector, Some(&filter));
-            digest
+            let Ok(read) = read(&Merged::new(&[&index]), &selector, Some(&filter));
+            read.digest()
         };
         let deep = |mode: u32, text: &str| {
             let mut entries =
@@ -606,6 +631,29 @@ mod tests {
             digest_of(entries, "l0", false)
         };
         assert_ne!(chain("1"), chain("2"));
+    }
+
+    #[test]
+    fn what_is_lacking() {
+        let tree = Index::new(vec![directory("d"), directory("d/e"), file("d/e/f.txt", "1"), link("l", "d")])
+            .unwrap();
+        let selector = Selector { path: "/".into(), wildcard: true, follow: true };
+        let lacks = |filter: Option<&Filter>, wanted: &str| {
+            let Ok(read) = read(&Merged::new(&[&tree]), &selector, filter);
+            read.lacks(&[wanted.to_owned()]).is_some()
+        };
+        for (wanted, lacking) in [
+            ("/d", false),
+            ("/d/e/f.txt", false),
+            ("/d/e/f", false),
+            ("/l", false),
+            ("/nothing", true),
+            ("/l/e/f.txt", true),
+        ] {
+            assert_eq!(lacks(None, wanted), lacking, "{wanted}");
+        }
+        let nothing: Filter = std::sync::Arc::new(|_: &[u8], _| Verdict::Skip);
+        assert!(lacks(Some(&nothing), "/d"));
     }
 
     #[test]

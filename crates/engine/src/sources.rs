@@ -232,12 +232,28 @@ impl Sources {
         }
         while let Some(done) = running.join_next().await {
             match done.map_err(|_| StepError::Panicked)? {
-                // Nowhere, or what is there is not what it was: as good as gone.
-                Err(cooper_source::Error::Nowhere(_) | cooper_source::Error::Taken(_)) => return Ok(false),
+                Err(cooper_source::Error::Nowhere(_)) => return Ok(false),
+                // Its archive does not have all that a step made, an attribute, say: made again is the only way.
+                Err(cooper_source::Error::Taken(layer)) => {
+                    self.give_up_archives(layer).await?;
+                    return Ok(false);
+                }
                 done => done?,
             }
         }
         Ok(true)
+    }
+
+    /// Gives up the archives of a layer, so that nobody counts on them again.
+    async fn give_up_archives(&self, layer: LayerId) -> Result<(), StepError> {
+        let store = self.store.clone();
+        let give_up = move || {
+            for blob in store.layer(layer)?.map(|record| record.blobs).unwrap_or_default() {
+                store.lose_blob(&blob.digest, "it does not hold all that the step made")?;
+            }
+            Ok::<_, cooper_store::Error>(())
+        };
+        Ok(tokio::task::spawn_blocking(give_up).await.map_err(|_| StepError::Panicked)??)
     }
 
     /// Keeps what was learnt of folders for later builds.

@@ -38,6 +38,8 @@ pub(crate) struct Work {
     pub(crate) ran: Mutex<HashMap<Key, (Timestamp, Duration)>>,
     /// How often what a vertex reads was found to have changed while it ran.
     pub(crate) changed: Mutex<HashMap<VertexId, u32>>,
+    /// Names of the vertices that layers come from, for a history that does not tell.
+    pub(crate) makers: Mutex<HashMap<LayerId, String>>,
 }
 
 /// A folder that changes this often while a step reads it will not hold still the next time either.
@@ -68,8 +70,16 @@ impl Work {
         self.pinned.lock().unwrap_or_else(PoisonError::into_inner).get(&vertex).cloned()
     }
 
-    fn outs(&self, record: &Record) -> Vec<Out> {
-        record.outputs.iter().map(|output| Out { result: self.results.layers(&output.layers) }).collect()
+    fn outs(&self, vertex: VertexId, record: &Record) -> Vec<Out> {
+        let name = self.vertices.get(&vertex).and_then(|vertex| vertex.name());
+        let out = |output: &OutputRecord| {
+            if let (Some(name), Some(layer)) = (name, output.layers.last()) {
+                let mut makers = self.makers.lock().unwrap_or_else(PoisonError::into_inner);
+                makers.entry(*layer).or_insert_with(|| name.to_owned());
+            }
+            Out { result: self.results.layers(&output.layers) }
+        };
+        record.outputs.iter().map(out).collect()
     }
 
     async fn key_of(self: &Arc<Self>, id: VertexId, inputs: Vec<ResultId>) -> Result<Key, Unkeyed<Fault>> {
@@ -174,7 +184,7 @@ impl Work {
         Ok(Ran::Done(made.iter().map(|layers| Out { result: self.results.layers(layers) }).collect()))
     }
 
-    fn keep_now(&self, key: Key, forced: bool, outs: &[Out]) -> Result<Kept, StepError> {
+    fn keep_now(&self, vertex: VertexId, key: Key, forced: bool, outs: &[Out]) -> Result<Kept, StepError> {
         let (created, cost) = self
             .ran
             .lock()
@@ -199,7 +209,7 @@ impl Work {
         // A winner whose bytes are gone is no winner: what was just made takes its place.
         let rule = if forced { Publish::Replace } else { Publish::FirstWithBytes };
         let published = self.store.publish(&record, rule)?;
-        Ok(Kept { outs: self.outs(&published.record), adopted: !published.won })
+        Ok(Kept { outs: self.outs(vertex, &published.record), adopted: !published.won })
     }
 }
 
@@ -238,14 +248,20 @@ impl Inputs for Reading<'_> {
         wanted: &Patterns<'_>,
     ) -> Result<Digest, StepError> {
         let filter = patterns(wanted.include, wanted.exclude)?;
-        match self.roots.get(input) {
-            Some(Root::Folder(folder)) => folder.digest(selector, filter.as_ref()),
+        let read = match self.roots.get(input) {
+            Some(Root::Folder(folder)) => folder.read(selector, filter.as_ref())?,
             Some(Root::Layers(layers)) => {
                 let indexes: Vec<Arc<Index>> = self.work.store.indexes(layers)?;
                 let indexes: Vec<&Index> = indexes.iter().map(|index| &**index).collect();
-                Ok(never(select::digest(&Merged::new(&indexes), selector, filter.as_ref())))
+                never(select::read(&Merged::new(&indexes), selector, filter.as_ref()))
             }
-            None => Err(StepError::Unsupported(format!("input {input} of `{}`", self.vertex.digest))),
+            None => {
+                return Err(StepError::Unsupported(format!("input {input} of `{}`", self.vertex.digest)));
+            }
+        };
+        match read.lacks(wanted.required) {
+            Some(path) => Err(StepError::NotFound(path.to_owned())),
+            None => Ok(read.digest()),
         }
     }
 }
@@ -299,7 +315,7 @@ impl Worker for Shared {
             // A layer that nobody has and nobody can fetch makes the record worth nothing, now and later.
             let usable =
                 present.iter().all(|place| if need_bytes { place.is_local() } else { place.is_anywhere() });
-            usable.then(|| shared.outs(&record))
+            usable.then(|| shared.outs(vertex, &record))
         };
         // A store that cannot be read is a miss here; writing to it will say what is wrong.
         tokio::task::spawn_blocking(look).await.ok().flatten()
@@ -314,13 +330,13 @@ impl Worker for Shared {
 
     async fn keep(
         &self,
-        _: VertexId,
+        vertex: VertexId,
         key: Key,
         forced: bool,
         outs: Vec<Out>,
     ) -> Result<Kept, Failure<Fault>> {
         let work = self.0.clone();
-        let keep = move || work.keep_now(key, forced, &outs);
+        let keep = move || work.keep_now(vertex, key, forced, &outs);
         tokio::task::spawn_blocking(keep).await.map_err(|_| StepError::Panicked).flatten().map_err(failure)
     }
 

@@ -24,7 +24,7 @@ impl<'a> Merged<'a> {
             match layer.get(path) {
                 Some(entry) if entry.is_whiteout() => break,
                 // A directory that an archive left out has its attributes from a lower layer, if that has them.
-                Some(entry) if entry.implied => found = found.or(Some(entry)),
+                Some(entry) if entry.implied => found = Some(entry),
                 Some(entry) if found.is_none() || entry.is_directory() => return Some(entry),
                 Some(_) => break,
                 None => {}
@@ -175,6 +175,20 @@ mod tests {
         let whiteout = layer(&["-a"]);
         let all = [&base, &whiteout, &top];
         assert_eq!(Merged::new(&all).get(&LayerPath::new("a").unwrap()).unwrap().mode, 0o755);
+    }
+
+    #[test]
+    fn of_implied_directories_alone_the_first_counts() {
+        let (real, file, mut first, second) =
+            (layer(&["a/"]), layer(&["a"]), layer(&["(a)/", "(a)/x"]), layer(&["(a)/", "(a)/y"]));
+        let mut entries = first.entries().to_vec();
+        entries[0].mode = 0o711;
+        first = Index::new(entries).unwrap();
+        let layers = [&real, &file, &first, &second];
+        let merged = Merged::new(&layers);
+        let found = merged.get(&LayerPath::new("a").unwrap()).unwrap();
+        assert_eq!((found.mode, found.implied), (0o711, true));
+        assert_eq!(merged.children(&LayerPath::root()).values().copied().collect::<Vec<_>>(), [found]);
     }
 
     /// Applies layers one after the other to a flat map, as the OCI specification tells it.

@@ -125,4 +125,7 @@ pub struct TarOptions {
     /// Keep fractions of seconds, in PAX records. Off, times are cut to whole seconds as containerd's differ does, which
     /// BuildKit uses: most entries then need no PAX header.
     pub subsecond: bool,
+    /// Leave out all attributes but `security.capability`, as containerd's differ does: of what a step sets, images of
+    /// BuildKit have file capabilities only.
+    pub capabilities_only: bool,
 }

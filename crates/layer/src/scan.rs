@@ -1,3 +1,5 @@
+mod unchanged;
+
 use std::collections::{HashMap, HashSet};
 use std::io::{self, Read as _};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -20,6 +22,8 @@ use crate::time::Timestamp;
 ///
 /// `lower` are the layers below. They turn an opaque directory into a whiteout for each name that it hides, so that the
 /// index means the same wherever it is used later.
+///
+/// What is there and as it was below is left out: files that were copied up but not changed, directories of which only the time moved.
 ///
 /// The mount must be gone or quiet. Sockets are left out, as no archive can hold them. Directories that overlayfs moved
 /// or files whose data it left below (`redirect_dir`, `metacopy`) are errors: mount with both off. The root itself is no
@@ -56,6 +60,7 @@ pub fn scan(upper: &Directory, lower: Merged<'_>, options: &ScanOptions) -> Resu
             *digest = *found;
         }
     }
+    unchanged::drop(&mut entries, lower);
     Index::new(entries)
 }
 

@@ -129,6 +129,9 @@ fn member(entry: &Entry, options: &TarOptions) -> Member {
     (member.uid, member.gid) = (u64::from(entry.uid), u64::from(entry.gid));
     member.mtime = time(entry.mtime, options);
     member.xattrs.clone_from(&entry.xattrs);
+    if options.capabilities_only {
+        member.xattrs.retain(|name, _| name == b"security.capability");
+    }
     member
 }
 
@@ -242,6 +245,22 @@ mod tests {
     }
 
     #[test]
+    fn attributes_but_capabilities_can_be_left_out() {
+        let mut entry = file("f");
+        for name in ["security.capability", "user.note"] {
+            entry.xattrs.insert(name.into(), b"x".to_vec());
+        }
+        for (capabilities_only, expected) in [(false, 2), (true, 1)] {
+            let options = TarOptions { capabilities_only, ..TarOptions::default() };
+            let mut out = Vec::new();
+            write_tar(&Index::new(vec![entry.clone()]).unwrap(), &Text("abc"), &mut out, &options).unwrap();
+            let member = Reader::new(&out[..], 1 << 20).next().unwrap().unwrap();
+            assert_eq!(member.xattrs.len(), expected);
+            assert!(member.xattrs.contains_key(&b"security.capability"[..]));
+        }
+    }
+
+    #[test]
     fn what_a_layer_looks_like() {
         let mut one = file("d/one");
         one.hard_link = Some(0);
@@ -280,10 +299,21 @@ mod tests {
     fn times() {
         let run = |options| list(vec![file("f")], &options).remove(0);
         let latest = |seconds| Some(Timestamp::new(seconds, 0));
-        assert!(run(TarOptions { latest: None, subsecond: true }).ends_with(" 1000.7"));
-        assert!(run(TarOptions { latest: latest(1000), subsecond: true }).ends_with(" 1000.0"));
-        assert!(run(TarOptions { latest: latest(5), subsecond: false }).ends_with(" 5.0"));
-        assert!(run(TarOptions { latest: latest(5000), subsecond: false }).ends_with(" 1000.0"));
+        assert!(
+            run(TarOptions { latest: None, subsecond: true, ..TarOptions::default() }).ends_with(" 1000.7")
+        );
+        assert!(
+            run(TarOptions { latest: latest(1000), subsecond: true, ..TarOptions::default() })
+                .ends_with(" 1000.0")
+        );
+        assert!(
+            run(TarOptions { latest: latest(5), subsecond: false, ..TarOptions::default() })
+                .ends_with(" 5.0")
+        );
+        assert!(
+            run(TarOptions { latest: latest(5000), subsecond: false, ..TarOptions::default() })
+                .ends_with(" 1000.0")
+        );
     }
 
     #[test]

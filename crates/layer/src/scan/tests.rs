@@ -48,10 +48,7 @@ fn opaque_directories_become_whiteouts_all_the_way_down() {
     let below =
         lower(&["d/", "d/kept", "d/gone", "d/same/", "d/same/x", "d/tree/", "d/tree/f", "plain/", "plain/f"]);
     let index = scan(&Directory::open(at).unwrap(), Merged::new(&[&below]), &options()).unwrap();
-    assert_eq!(
-        names(&index),
-        ["d", "-d/gone", "d/kept", "d/same", "d/same/new", "-d/same/x", "-d/tree", "plain"]
-    );
+    assert_eq!(names(&index), ["d", "-d/gone", "d/kept", "d/same", "d/same/new", "-d/same/x", "-d/tree"]);
     assert!(index.is_explicit());
     // Over nothing there is nothing to hide.
     let alone = scan(&Directory::open(at).unwrap(), Merged::new(&[]), &options()).unwrap();
@@ -201,4 +198,73 @@ cp up.tar low.tar seen "$2"
     let mut expected: Vec<&str> = expected.lines().collect();
     expected.sort_unstable();
     assert_eq!(seen, expected);
+}
+
+/// Makes the same tree twice and changes one; says what the layer holds.
+fn changed(change: impl Fn(&Path)) -> Vec<String> {
+    let make = |at: &Path| {
+        std::fs::create_dir_all(at.join("d/e")).unwrap();
+        for name in ["d/e/f", "d/g"] {
+            std::fs::write(at.join(name), "text").unwrap();
+        }
+        symlink("f", at.join("d/e/l")).unwrap();
+        for name in ["d/e/f", "d/g", "d/e", "d"] {
+            set_time(&at.join(name), 1000);
+        }
+        let time = rustix::fs::Timespec { tv_sec: 1000, tv_nsec: 0 };
+        let times = rustix::fs::Timestamps { last_access: time, last_modification: time };
+        rustix::fs::utimensat(rustix::fs::CWD, at.join("d/e/l"), &times, AtFlags::SYMLINK_NOFOLLOW).unwrap();
+    };
+    let (below, above) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    make(below.path());
+    make(above.path());
+    change(above.path());
+    let index = |at: &Path, lower: &[&Index]| {
+        scan(&Directory::open(at).unwrap(), Merged::new(lower), &options()).unwrap()
+    };
+    names(&index(above.path(), &[&index(below.path(), &[])]))
+}
+
+fn set_time(at: &Path, seconds: u64) {
+    let time = std::time::UNIX_EPOCH + std::time::Duration::from_secs(seconds);
+    std::fs::File::open(at).unwrap().set_modified(time).unwrap();
+}
+
+#[test]
+fn what_was_copied_up_unchanged_is_left_out() {
+    use std::os::unix::fs::PermissionsExt as _;
+    assert_eq!(changed(|_| ()), [""; 0]);
+    assert_eq!(changed(|at| set_time(&at.join("d"), 2000)), [""; 0], "the time of a directory");
+    assert_eq!(changed(|at| set_time(&at.join("d/e/f"), 2000)), ["d", "d/e", "d/e/f"], "that of a file");
+    assert_eq!(
+        changed(|at| {
+            std::fs::write(at.join("d/g"), "TEXT").unwrap();
+            set_time(&at.join("d/g"), 1000);
+        }),
+        ["d", "d/g"],
+        "the same size and time"
+    );
+    assert_eq!(
+        changed(
+            |at| std::fs::set_permissions(at.join("d/e"), std::fs::Permissions::from_mode(0o700)).unwrap()
+        ),
+        ["d", "d/e"],
+    );
+    assert_eq!(
+        changed(|at| set_xattr(&at.join("d/e/f"), "user.note", b"x")),
+        ["d", "d/e", "d/e/f"],
+        "an attribute"
+    );
+    assert_eq!(
+        changed(|at| std::fs::hard_link(at.join("d/g"), at.join("d/e/new")).unwrap()),
+        ["d", "d/e", "d/e/new"],
+        "a new name of an old file"
+    );
+    assert_eq!(
+        changed(|at| {
+            std::fs::remove_file(at.join("d/e/l")).unwrap();
+            symlink("g", at.join("d/e/l")).unwrap();
+        }),
+        ["d", "d/e", "d/e/l"],
+    );
 }
