@@ -62,7 +62,7 @@ pub(crate) fn explain(step: &FailedStep, path: &str, text: &str, roots: &Roots) 
     let mut missing = match (from, roots.contexts.get(from)) {
         ("", _) => in_context(relative, roots),
         (_, Some(NamedContext::Folder(folder))) => {
-            let note = format!("looked for in the context `{from}`, the folder `{}`", folder.display());
+            let note = format!("looked for in the context `{from}`, the folder `{}`", shown(folder));
             Missing { notes: vec![note], help: near(folder, relative, &Matcher::default()) }
         }
         _ => {
@@ -96,8 +96,7 @@ fn instruction_of(step: &FailedStep, text: &str) -> Option<Instruction> {
 }
 
 fn in_context(path: &str, roots: &Roots) -> Missing {
-    let mut notes =
-        vec![format!("looked for in the build context, the folder `{}`", roots.context.display())];
+    let mut notes = vec![format!("looked for in the build context, the folder `{}`", shown(&roots.context))];
     let ignore = roots.ignore_file();
     let patterns = ignore.as_ref().map(|(_, text)| ignore::parse(text)).unwrap_or_default();
     let matcher = Matcher::new(&patterns).unwrap_or_default();
@@ -110,6 +109,11 @@ fn in_context(path: &str, roots: &Roots) -> Missing {
         return Missing { notes, help: Some(help) };
     }
     Missing { notes, help: near(&roots.context, path, &matcher) }
+}
+
+/// A folder as it is found from anywhere: `.` says nothing in a log.
+fn shown(folder: &Path) -> String {
+    std::path::absolute(folder).unwrap_or_else(|_| folder.to_owned()).display().to_string()
 }
 
 /// The line of an ignore file that decides that a path is hidden, and its pattern as written.
