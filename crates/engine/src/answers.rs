@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 
 use cooper_frontend::{
     Answered, Answers, Ask, Built, FileQuestion, ImageQuestion, LineRange, Outcome, Request, ResolvedImage,
-    SourceText, check, detect_syntax, is_built_in,
+    SourceText, Warning, check, detect_syntax, is_built_in,
 };
 use cooper_llb::{Graph, Op, decode_definition};
 use cooper_oci::{Digest, Platform, Timestamp};
@@ -23,30 +23,18 @@ pub(crate) async fn converted(
     sources: &Arc<Sources>,
     events: &Arc<Events>,
 ) -> Result<Box<Built>, Error> {
-    let mut answers = Answers::default();
-    for _ in 0..ROUNDS {
-        let checked = check(request, &answers);
-        match checked.outcome {
-            Err(error) if sources.unreachable.load(Ordering::Relaxed) => {
-                return Err(Error::Unreachable(error));
+    let convert = |request: &Request, answers: &Answers| {
+        let checked = check(request, answers);
+        let outcome = checked.outcome.map(|outcome| match outcome {
+            Outcome::Missing(asks) => Answered::Missing(asks),
+            Outcome::Done(built) => {
+                let source = built.source.clone();
+                Answered::Done(built, source)
             }
-            Err(error) => {
-                // What another frontend would read well is no error of this one's.
-                syntax(error.source.as_ref(), None)?;
-                // What the checks found may be the reason.
-                for warning in &checked.warnings {
-                    events.warning(warning, error.source.as_deref());
-                }
-                return Err(error.into());
-            }
-            Ok(Outcome::Done(built)) => {
-                syntax(Some(&built.source), Some(events))?;
-                return Ok(built);
-            }
-            Ok(Outcome::Missing(asks)) => answer(asks, &mut answers, sources, events).await?,
-        }
-    }
-    Err(Error::Unsupported("a frontend that never has enough answers".into()))
+        });
+        (outcome, checked.warnings)
+    };
+    Ok(rounds(request, convert, sources, events).await?.0)
 }
 
 /// Asks something about the Dockerfile, answering whatever is asked back.
@@ -56,14 +44,29 @@ pub(crate) async fn answered<T>(
     sources: &Arc<Sources>,
     events: &Arc<Events>,
 ) -> Result<(T, Arc<SourceText>), Error> {
+    rounds(request, |request, answers| (ask(request, answers), Vec::new()), sources, events).await
+}
+
+/// Asks until there is an answer; the warnings are told if it is a failure, for they may be the reason.
+async fn rounds<T>(
+    request: &Request,
+    ask: impl Fn(&Request, &Answers) -> (Result<Answered<T>, cooper_frontend::Error>, Vec<Warning>),
+    sources: &Arc<Sources>,
+    events: &Arc<Events>,
+) -> Result<(T, Arc<SourceText>), Error> {
     let mut answers = Answers::default();
     for _ in 0..ROUNDS {
-        match ask(request, &answers) {
+        let (outcome, warnings) = ask(request, &answers);
+        match outcome {
             Err(error) if sources.unreachable.load(Ordering::Relaxed) => {
                 return Err(Error::Unreachable(error));
             }
             Err(error) => {
+                // What another frontend would read well is no error of this one's.
                 syntax(error.source.as_ref(), None)?;
+                for warning in &warnings {
+                    events.warning(warning, error.source.as_deref());
+                }
                 return Err(error.into());
             }
             Ok(Answered::Done(found, source)) => {

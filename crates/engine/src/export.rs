@@ -77,9 +77,7 @@ impl Export {
             let Error::Store(cooper_store::Error::Lost(layer)) = &error else {
                 return Unfinished::Failed(error);
             };
-            let lost = results.iter().copied().find(
-                |id| matches!(work.results.get(*id), Some(Root::Layers(layers)) if layers.contains(layer)),
-            );
+            let lost = work.results.with_layer(&results, *layer);
             lost.map_or(Unfinished::Failed(error), Unfinished::Missing)
         })
     }
@@ -96,10 +94,6 @@ impl Export {
         layers: &Arc<[LayerId]>,
     ) -> Result<bool, StepError> {
         let (events, sources) = (&work.events, &work.sources);
-        let is_image = |output: &Output| matches!(output, Output::Oci { .. });
-        if !self.outputs.iter().all(is_image) && !sources.materialise(events, vertex, layers).await? {
-            return Ok(false);
-        }
         let compressions: Vec<Compression> = self
             .outputs
             .iter()
@@ -108,6 +102,13 @@ impl Export {
                 Output::Local(_) | Output::Tar(_) => None,
             })
             .collect();
+        let files = compressions.len() < self.outputs.len();
+        if files && !sources.materialise(events, vertex, layers).await? {
+            return Ok(false);
+        }
+        if compressions.is_empty() {
+            return Ok(true);
+        }
         let (store, ids) = (work.store.clone(), layers.clone());
         let look = move || {
             let mut pulled = Vec::new();

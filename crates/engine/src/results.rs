@@ -40,6 +40,13 @@ impl Results {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&id).cloned()
     }
 
+    /// Returns the first of some results that a layer is part of.
+    pub(crate) fn with_layer(&self, ids: &[ResultId], layer: LayerId) -> Option<ResultId> {
+        let is_part =
+            |id: &ResultId| matches!(self.get(*id), Some(Root::Layers(all)) if all.contains(&layer));
+        ids.iter().copied().find(is_part)
+    }
+
     fn insert(&self, id: ResultId, root: Root) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(id, root);
     }
@@ -72,6 +79,8 @@ mod tests {
         }
         let Some(Root::Layers(layers)) = results.get(ids[3]) else { panic!("no layers") };
         assert_eq!(*layers, [a, b]);
+        assert_eq!(results.with_layer(&ids, b), Some(ids[2]));
+        assert_eq!(results.with_layer(&ids[..2], b), None);
         assert!(results.get(ResultId([0; 32])).is_none());
     }
 }

@@ -9,12 +9,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 
-use cooper_executor::file::{Filter, Verdict};
+use cooper_executor::file::{Filter, MAX_LINKS, Verdict, clean, is_pattern};
 use cooper_layer::{Entry, Kind, LayerPath, Merged};
 use cooper_oci::{Digest, Hasher};
-
-/// A root with more links in a row than this is taken as a loop: as many as file operations follow.
-const MAX_LINKS: u32 = 255;
 
 /// Which paths of a root are read.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -122,7 +119,7 @@ impl<T: Tree> Walk<'_, T> {
         start: &LayerPath,
         parts: &[&[u8]],
         follow: bool,
-        links: &mut u32,
+        links: &mut usize,
     ) -> Result<Option<LayerPath>, T::Error> {
         let mut at = start.clone();
         for (index, part) in parts.iter().enumerate() {
@@ -306,32 +303,6 @@ impl Line {
         }
         self.0
     }
-}
-
-/// Splits a path; `..` is taken by the letter, before any link is followed, as file operations take it.
-fn clean(path: &[u8]) -> Vec<&[u8]> {
-    let mut parts = Vec::new();
-    for part in path.split(|&b| b == b'/') {
-        match part {
-            b"" | b"." => {}
-            b".." => drop(parts.pop()),
-            part => parts.push(part),
-        }
-    }
-    parts
-}
-
-/// Tells whether a component has an unescaped `*`, `?` or `[`. Without one a backslash is a part of the name.
-fn is_pattern(part: &[u8]) -> bool {
-    let mut bytes = part.iter();
-    while let Some(byte) = bytes.next() {
-        match byte {
-            b'\\' => drop(bytes.next()),
-            b'*' | b'?' | b'[' => return true,
-            _ => {}
-        }
-    }
-    false
 }
 
 /// A pattern as Go's `filepath.Match` reads it: `*`, `?`, `[a-z]`, `[^a-z]`, `\c`.

@@ -171,11 +171,7 @@ impl Work {
             }
             Err(error) => {
                 // Gone between the look and the use?
-                let lost = error.lost_layer().and_then(|layer| {
-                    run.inputs.iter().copied().find(|id| {
-                        matches!(self.results.get(*id), Some(Root::Layers(layers)) if layers.contains(&layer))
-                    })
-                });
+                let lost = error.lost_layer().and_then(|layer| self.results.with_layer(&run.inputs, layer));
                 return lost.map(Ran::Missing).ok_or(error);
             }
         };

@@ -29,7 +29,9 @@ mod view;
 
 pub use action::{Action, Copy, Filter, MakeDir, MakeFile, Name, Owner, Remove, Symlink, Verdict};
 pub use error::FileError;
+pub use pattern::is_pattern;
 pub use root::Root;
+pub use view::{MAX_LINKS, clean};
 
 /// Does one operation in `root`. `source` is the root that a copy reads from; other operations do not look at it.
 ///

@@ -3,11 +3,12 @@ use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::{Mode, OFlags, ResolveFlags};
+use rustix::fs::{Mode, OFlags, ResolveFlags, Timespec, Timestamps};
 use rustix::io::Errno;
 
 use crate::entry::Entry;
 use crate::path::LayerPath;
+use crate::time::Timestamp;
 use crate::write::Contents;
 
 /// An open directory that holds a layer in overlay form.
@@ -65,6 +66,12 @@ impl AsFd for Directory {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
     }
+}
+
+/// Both times of a file, as the kernel takes them.
+pub(crate) fn times(mtime: Timestamp) -> Timestamps {
+    let time = Timespec { tv_sec: mtime.seconds, tv_nsec: i64::from(mtime.nanos) };
+    Timestamps { last_access: time, last_modification: time }
 }
 
 impl Contents for Directory {

@@ -1,7 +1,7 @@
-use rustix::fs::{AtFlags, Timespec, Timestamps};
+use rustix::fs::AtFlags;
 use rustix::io::Errno;
 
-use crate::directory::Directory;
+use crate::directory::{Directory, times};
 use crate::entry::Entry;
 use crate::error::{Error, Result};
 use crate::index::Index;
@@ -23,11 +23,10 @@ pub fn restore_times(files: &Directory, unpacked: &Index, scanned: &Index) -> Re
         return Ok(false);
     }
     for entry in scanned.iter().filter(|entry| entry.mtime.nanos > 0) {
-        let time = Timespec { tv_sec: entry.mtime.seconds, tv_nsec: i64::from(entry.mtime.nanos) };
-        let times = Timestamps { last_access: time, last_modification: time };
         let failed = |source| Error::file("set the time of", &entry.path, source);
         let parent = files.open_directory(&entry.path.parent().unwrap_or_default()).map_err(failed)?;
-        match rustix::fs::utimensat(parent, entry.path.name(), &times, AtFlags::SYMLINK_NOFOLLOW) {
+        match rustix::fs::utimensat(parent, entry.path.name(), &times(entry.mtime), AtFlags::SYMLINK_NOFOLLOW)
+        {
             // A device that was only recorded.
             Ok(()) | Err(Errno::NOENT) => {}
             Err(source) => return Err(failed(source.into())),

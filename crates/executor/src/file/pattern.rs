@@ -19,7 +19,7 @@ enum Token {
 }
 
 /// Tells whether a name has an unescaped `*`, `?` or `[`.
-pub(super) fn is_pattern(name: &[u8]) -> bool {
+pub fn is_pattern(name: &[u8]) -> bool {
     let mut bytes = name.iter();
     while let Some(byte) = bytes.next() {
         match byte {

@@ -534,7 +534,7 @@ mod against_the_kernel {
                 let _ = apply(&Action::Symlink(Symlink { target, path: at, ..Symlink::default() }), &root, None);
             }
             let ours = view::View::whole(&root).find(asked.as_bytes(), true);
-            let cleaned = String::from_utf8(view::joined(&view::clean(asked.as_bytes()))).unwrap();
+            let cleaned = String::from_utf8(view::joined(&clean(asked.as_bytes()))).unwrap();
             match root.open_in_root(Path::new(&format!("/{cleaned}")), OFlags::PATH) {
                 Ok(fd) => {
                     let found = ours.unwrap();

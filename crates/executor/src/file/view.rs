@@ -12,7 +12,7 @@ use crate::file::pattern::{Pattern, is_pattern};
 use crate::file::root::{Meta, Root};
 
 /// As many links BuildKit follows before it gives up.
-const MAX_LINKS: usize = 255;
+pub const MAX_LINKS: usize = 255;
 
 /// A root as an operation sees it: perhaps without some of its paths, perhaps with other owners.
 pub(super) struct View<'a> {
@@ -202,8 +202,8 @@ pub(super) fn parts(path: &[u8]) -> impl Iterator<Item = &[u8]> {
     path.split(|&b| b == b'/').filter(|part| !matches!(*part, b"" | b"."))
 }
 
-/// Cleans a path lexically, with the root as its own parent.
-pub(super) fn clean(path: &[u8]) -> Vec<&[u8]> {
+/// Cleans a path lexically, with the root as its own parent, before any link is followed.
+pub fn clean(path: &[u8]) -> Vec<&[u8]> {
     let mut out = Vec::new();
     for part in parts(path) {
         if part == b".." {

@@ -11,11 +11,11 @@ use crate::path::LayerPath;
 /// BuildKit's differ (`util/overlay`), but for contents: those are compared where it goes by size and time.
 pub(super) fn drop(entries: &mut Vec<Entry>, lower: Merged<'_>) {
     let mut parents: HashSet<LayerPath> = HashSet::new();
+    let mut changed = Vec::with_capacity(entries.len());
     for entry in entries.iter() {
-        if lower.get(&entry.path).is_some_and(|below| is_same(entry, below)) {
-            continue;
-        }
-        let mut above = entry.path.parent();
+        let here = !lower.get(&entry.path).is_some_and(|below| is_same(entry, below));
+        changed.push(here);
+        let mut above = if here { entry.path.parent() } else { None };
         while let Some(parent) = above.filter(|parent| !parent.is_root()) {
             above = parent.parent();
             if !parents.insert(parent) {
@@ -23,9 +23,8 @@ pub(super) fn drop(entries: &mut Vec<Entry>, lower: Merged<'_>) {
             }
         }
     }
-    entries.retain(|entry| {
-        parents.contains(&entry.path) || !lower.get(&entry.path).is_some_and(|below| is_same(entry, below))
-    });
+    let mut changed = changed.into_iter();
+    entries.retain(|entry| changed.next() == Some(true) || parents.contains(&entry.path));
 }
 
 fn is_same(entry: &Entry, below: &Entry) -> bool {

@@ -8,15 +8,14 @@ use std::io::{self, Write as _};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::FileExt as _;
 
-use rustix::fs::{AtFlags, Dev, FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid, XattrFlags};
+use rustix::fs::{AtFlags, Dev, FileType, Gid, Mode, OFlags, Uid, XattrFlags};
 use rustix::io::Errno;
 
-use crate::directory::Directory;
+use crate::directory::{Directory, times};
 use crate::entry::{Entry, Kind};
 use crate::error::{Error, Result};
 use crate::options::{Devices, OWNER_XATTR, OverlayXattrs, Owners, UnpackOptions};
 use crate::path::LayerPath;
-use crate::time::Timestamp;
 
 pub(super) struct Disk<'a> {
     root: &'a Directory,
@@ -226,9 +225,4 @@ fn attributes(fd: impl AsFd, entry: &Entry, owners: Owners) -> Result<bool> {
 
 fn owner(entry: &Entry) -> (Option<Uid>, Option<Gid>) {
     (Some(Uid::from_raw(entry.uid)), Some(Gid::from_raw(entry.gid)))
-}
-
-fn times(mtime: Timestamp) -> Timestamps {
-    let time = Timespec { tv_sec: mtime.seconds, tv_nsec: i64::from(mtime.nanos) };
-    Timestamps { last_access: time, last_modification: time }
 }
