@@ -26,7 +26,9 @@ pub(super) fn all(cooper: PathBuf, base: &Path, dir: &Path) -> Result<Vec<Box<dy
     let base = base.to_owned();
     let mut builders: Vec<Box<dyn Builder>> = vec![Box::new(Cooper { binary: cooper, base: base.clone() })];
     if sh::which("buildah").is_some() {
-        builders.push(Box::new(Buildah { base: base.clone() }));
+        // buildah makes an image name of the layout's path, which not every path is good for.
+        std::os::unix::fs::symlink(&base, dir.join(Buildah::BASE))?;
+        builders.push(Box::new(Buildah));
     } else {
         println!("buildah is not there (apt-get install buildah)");
     }
@@ -73,11 +75,12 @@ impl Builder for Cooper {
     }
 }
 
-struct Buildah {
-    base: PathBuf,
-}
+struct Buildah;
 
 impl Buildah {
+    /// The base's layout, in the folder that the command runs in.
+    const BASE: &str = "base";
+
     fn base_command(dir: &Path) -> Command {
         let mut command = Command::new("buildah");
         command.arg("--root").arg(dir.join("buildah")).arg("--runroot").arg(dir.join("buildah-run"));
@@ -93,7 +96,8 @@ impl Builder for Buildah {
 
     fn reset(&self, dir: &Path) -> Result<()> {
         sh::output(Self::base_command(dir).args(["rmi", "--all", "--force"]))?;
-        sh::output(Self::base_command(dir).arg("pull").arg(format!("oci:{}:3.9-slim", self.base.display())))?;
+        let layout = format!("oci:{}:3.9-slim", Self::BASE);
+        sh::output(Self::base_command(dir).current_dir(dir).arg("pull").arg(layout))?;
         let images = sh::output(Self::base_command(dir).args(["images", "--quiet"]))?;
         let id = images.lines().next().context("buildah pulled no image")?.to_owned();
         sh::output(Self::base_command(dir).args(["tag", &id, "docker.io/library/python:3.9-slim"])).map(drop)
