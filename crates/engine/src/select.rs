@@ -9,7 +9,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 
-use cooper_executor::file::{Filter, MAX_LINKS, Verdict, clean, is_pattern};
+use cooper_executor::file::{Filter, MAX_LINKS, Pattern, Verdict, clean, is_pattern};
 use cooper_layer::{Entry, Kind, LayerPath, Merged};
 use cooper_oci::{Digest, Hasher};
 
@@ -305,119 +305,6 @@ impl Line {
     }
 }
 
-/// A pattern as Go's `filepath.Match` reads it: `*`, `?`, `[a-z]`, `[^a-z]`, `\c`.
-#[derive(Debug)]
-struct Pattern(Vec<Token>);
-
-#[derive(Debug, PartialEq)]
-enum Token {
-    /// Any characters but `/`, also none.
-    Star,
-    /// One character but `/`.
-    Any,
-    Char(char),
-    /// One character in (or, negated, outside of) the ranges. As in Go, this may be `/`.
-    Class(bool, Vec<(char, char)>),
-}
-
-impl Pattern {
-    /// Reads a pattern; `None` if it is malformed: it matches nothing then.
-    fn new(text: &[u8]) -> Option<Self> {
-        let text = characters(text);
-        let mut tokens = Vec::new();
-        let mut at = 0;
-        while let Some(&c) = text.get(at) {
-            at += 1;
-            tokens.push(match c {
-                '*' => Token::Star,
-                '?' => Token::Any,
-                '\\' => {
-                    at += 1;
-                    Token::Char(*text.get(at - 1)?)
-                }
-                '[' => {
-                    let (class, next) = class(&text, at)?;
-                    at = next;
-                    class
-                }
-                c => Token::Char(c),
-            });
-        }
-        Some(Self(tokens))
-    }
-
-    /// Tells whether the whole path matches.
-    fn matches(&self, path: &[u8]) -> bool {
-        self.reach(path).last() == Some(&true)
-    }
-
-    /// Tells whether something in a directory of this path could match.
-    fn may_match_below(&self, path: &[u8]) -> bool {
-        let path: Vec<u8> = path.iter().copied().chain([b'/']).collect();
-        self.reach(&path).contains(&true)
-    }
-
-    /// Says for each number of leading tokens whether just they match the whole path.
-    fn reach(&self, path: &[u8]) -> Vec<bool> {
-        // From the state before a character to the one after it; a star is passed without any.
-        let pass_stars = |reached: &mut Vec<bool>| {
-            for (at, token) in self.0.iter().enumerate() {
-                if *token == Token::Star && reached.get(at) == Some(&true) {
-                    reached[at + 1] = true;
-                }
-            }
-        };
-        let mut reached = vec![false; self.0.len() + 1];
-        reached[0] = true;
-        pass_stars(&mut reached);
-        for c in characters(path) {
-            let mut next = vec![false; self.0.len() + 1];
-            for (at, token) in self.0.iter().enumerate().filter(|(at, _)| reached.get(*at) == Some(&true)) {
-                match token {
-                    Token::Star => next[at] |= c != '/',
-                    Token::Any => next[at + 1] |= c != '/',
-                    Token::Char(wanted) => next[at + 1] |= *wanted == c,
-                    Token::Class(negated, ranges) => {
-                        next[at + 1] |= ranges.iter().any(|&(low, high)| low <= c && c <= high) != *negated;
-                    }
-                }
-            }
-            pass_stars(&mut next);
-            reached = next;
-        }
-        reached
-    }
-}
-
-/// Reads a class behind its bracket, and says where the pattern goes on.
-fn class(text: &[char], mut at: usize) -> Option<(Token, usize)> {
-    let literal = |at: usize| match *text.get(at)? {
-        '\\' => Some((*text.get(at + 1)?, at + 2)),
-        '-' | ']' => None,
-        c => Some((c, at + 1)),
-    };
-    let negated = text.get(at) == Some(&'^');
-    at += usize::from(negated);
-    let mut ranges = Vec::new();
-    while ranges.is_empty() || text.get(at) != Some(&']') {
-        let (low, next) = literal(at)?;
-        let (high, next) = if text.get(next) == Some(&'-') { literal(next + 1)? } else { (low, next) };
-        ranges.push((low, high));
-        at = next;
-    }
-    Some((Token::Class(negated, ranges), at + 1))
-}
-
-/// Reads characters as Go does: each byte that is no UTF-8 is one of its own.
-fn characters(bytes: &[u8]) -> Vec<char> {
-    let mut out = Vec::new();
-    for chunk in bytes.utf8_chunks() {
-        out.extend(chunk.valid().chars());
-        out.extend(chunk.invalid().iter().map(|_| char::REPLACEMENT_CHARACTER));
-    }
-    out
-}
-
 #[cfg(test)]
 mod tests {
     use cooper_layer::{Index, Timestamp};
@@ -631,34 +518,5 @@ mod tests {
     fn loops_end() {
         let entries = vec![link("x", "y"), link("y", "x")];
         digest_of(entries, "x", false);
-    }
-
-    #[test]
-    fn patterns_are_those_of_go() {
-        for (pattern, name, expected) in [
-            ("*", "", true),
-            ("*.txt", "a.txt", true),
-            ("*.txt", "a.md", false),
-            ("a?c", "abc", true),
-            ("a?c", "ac", false),
-            ("[a-c]x", "bx", true),
-            ("[^a-c]x", "bx", false),
-            ("[^a-c]x", "dx", true),
-            ("a\\*c", "a*c", true),
-            ("a\\*c", "abc", false),
-            ("*a*b", "xaxxb", true),
-            ("*a*b", "xaxxbc", false),
-            ("[", "[", false),
-            ("[a", "a", false),
-            ("*ü", "grü", true),
-            ("*", "a/b", false),
-            ("a?b", "a/b", false),
-            ("a[^x]b", "a/b", true),
-            ("*[^x]*c", "ab/bc", true),
-            ("a\\", "a", false),
-        ] {
-            let found = Pattern::new(pattern.as_bytes()).is_some_and(|read| read.matches(name.as_bytes()));
-            assert_eq!(found, expected, "{pattern} {name}");
-        }
     }
 }

@@ -29,7 +29,7 @@ mod view;
 
 pub use action::{Action, Copy, Filter, MakeDir, MakeFile, Name, Owner, Remove, Symlink, Verdict};
 pub use error::FileError;
-pub use pattern::is_pattern;
+pub use pattern::{Pattern, is_pattern};
 pub use root::Root;
 pub use view::{MAX_LINKS, clean};
 

@@ -1,8 +1,8 @@
 //! Patterns as Go's `path/filepath.Match` reads them: `*`, `?`, `[a-z]`, `[^a-z]` and `\` before a plain character.
 
-/// A pattern that can be matched.
+/// A pattern that can be matched, with paths of several components, too.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Pattern(Vec<Token>);
+pub struct Pattern(Vec<Token>);
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Token {
@@ -35,7 +35,7 @@ pub fn is_pattern(name: &[u8]) -> bool {
 
 impl Pattern {
     /// Reads a pattern; `None` if it is malformed (it matches nothing then).
-    pub(super) fn new(text: &[u8]) -> Option<Self> {
+    pub fn new(text: &[u8]) -> Option<Self> {
         let mut tokens = Vec::new();
         let mut rest = text;
         while let Some((&byte, after)) = rest.split_first() {
@@ -55,38 +55,48 @@ impl Pattern {
         Some(Self(tokens))
     }
 
-    /// Tells whether a class occurs: only then can one component of the pattern match two of a path.
-    pub(super) fn has_class(&self) -> bool {
-        self.0.iter().any(|token| matches!(token, Token::Class { .. }))
+    /// Tells whether the whole path matches.
+    pub fn matches(&self, path: &[u8]) -> bool {
+        matches(&self.0, path)
     }
 
-    /// Tells whether the whole name matches.
-    pub(super) fn matches(&self, name: &[u8]) -> bool {
-        let (mut token, mut at) = (0, 0);
-        // Where to go on if what follows the last star does not match: it takes one byte more. Earlier stars need not be
-        // tried again, the shortest match for them leaves the most to the last one.
-        let mut retry: Option<(usize, usize)> = None;
-        loop {
-            let step = match self.0.get(token) {
-                None if at == name.len() => return true,
-                None => None,
-                Some(Token::Star) => {
-                    retry = Some((token + 1, at));
-                    Some(0)
-                }
-                Some(wanted) => name.get(at..).and_then(|rest| one(wanted, rest)),
-            };
-            match (step, retry) {
-                (Some(length), _) => {
-                    token += 1;
-                    at += length;
-                }
-                (None, Some((after, taken))) if name.get(taken).is_some_and(|&byte| byte != b'/') => {
-                    retry = Some((after, taken + 1));
-                    (token, at) = (after, taken + 1);
-                }
-                (None, _) => return false,
+    /// Tells whether something in a directory of this path could match.
+    pub fn may_match_below(&self, path: &[u8]) -> bool {
+        // A class may take a slash; without one, components match components.
+        if self.0.iter().any(|token| matches!(token, Token::Class { .. })) {
+            return true;
+        }
+        let mut wanted = self.0.split(|token| *token == Token::Byte(b'/'));
+        path.split(|&byte| byte == b'/').all(|name| wanted.next().is_some_and(|part| matches(part, name)))
+            && wanted.next().is_some()
+    }
+}
+
+fn matches(tokens: &[Token], path: &[u8]) -> bool {
+    let (mut token, mut at) = (0, 0);
+    // Where to go on if what follows the last star does not match: it takes one byte more. Earlier stars are not tried
+    // again, as in Go, which with a class that takes a slash misses some matches.
+    let mut retry: Option<(usize, usize)> = None;
+    loop {
+        let step = match tokens.get(token) {
+            None if at == path.len() => return true,
+            None => None,
+            Some(Token::Star) => {
+                retry = Some((token + 1, at));
+                Some(0)
             }
+            Some(wanted) => path.get(at..).and_then(|rest| one(wanted, rest)),
+        };
+        match (step, retry) {
+            (Some(length), _) => {
+                token += 1;
+                at += length;
+            }
+            (None, Some((after, taken))) if path.get(taken).is_some_and(|&byte| byte != b'/') => {
+                retry = Some((after, taken + 1));
+                (token, at) = (after, taken + 1);
+            }
+            (None, _) => return false,
         }
     }
 }
@@ -187,6 +197,7 @@ mod tests {
             ("*x", "xxx"),
             ("*", ""),
             ("a[^x]b", "a/b"),
+            ("*[^x]c", "ab/c"),
         ] {
             assert!(matches(pattern, name), "{pattern} {name}");
         }
@@ -211,6 +222,8 @@ mod tests {
             ("[a-b-c]", "a"),
             ("a\\", "a"),
             ("", "a"),
+            // Run in Go: the first star takes nothing and is not tried again.
+            ("*[^x]*c", "ab/bc"),
         ] {
             assert!(!matches(pattern, name), "{pattern} {name}");
         }
@@ -236,7 +249,35 @@ mod tests {
         }
     }
 
+    #[test]
+    fn what_may_match_below() {
+        for (pattern, path, expected) in [
+            ("a/b/c", "a", true),
+            ("a/b/c", "a/b", true),
+            ("a/b/c", "a/b/c", false),
+            ("a/b/c", "b", false),
+            ("*/x", "anything", true),
+            ("*/x", "any/thing", false),
+            ("a*/b?/*", "ab/bc", true),
+            ("a*/b?/*", "ab/b", false),
+            ("a[^x]b", "a", true),
+        ] {
+            let parsed = Pattern::new(pattern.as_bytes()).unwrap();
+            assert_eq!(parsed.may_match_below(path.as_bytes()), expected, "{pattern} {path}");
+        }
+    }
+
     proptest! {
+        #[test]
+        fn above_each_match_one_may_match(pattern in "[ab/*?]{0,8}", name in "[ab]{1,3}(/[ab]{1,3}){0,3}") {
+            let parsed = Pattern::new(pattern.as_bytes()).unwrap();
+            if parsed.matches(name.as_bytes()) {
+                for (slash, _) in name.match_indices('/') {
+                    prop_assert!(parsed.may_match_below(&name.as_bytes()[..slash]));
+                }
+            }
+        }
+
         #[test]
         fn against_trying_everything(pattern in "[ab/*?]{0,8}", name in "[ab/]{0,8}") {
             let parsed = Pattern::new(pattern.as_bytes()).unwrap();

@@ -152,10 +152,7 @@ impl<'a> View<'a> {
         if meta.kind == FileType::Directory
             && let Some(pattern) = Pattern::new(&joined(wild))
         {
-            let each = wild.iter().map(|part| Pattern::new(part)).collect::<Option<Vec<_>>>();
-            // Component by component, unless a class may swallow a slash.
-            let each = each.filter(|_| !pattern.has_class());
-            self.walk(&start, &mut Vec::new(), &pattern, each.as_deref(), &mut found)?;
+            self.walk(&start, &mut Vec::new(), &pattern, &mut found)?;
         }
         Ok(found)
     }
@@ -165,31 +162,24 @@ impl<'a> View<'a> {
         directory: &LayerPath,
         relative: &mut Vec<u8>,
         pattern: &Pattern,
-        each: Option<&[Pattern]>,
         found: &mut Vec<Vec<u8>>,
     ) -> Result<(), FileError> {
-        let (here, rest) = match each.map(<[Pattern]>::split_first) {
-            Some(Some((here, rest))) => (Some(here), Some(rest)),
-            Some(None) => return Ok(()),
-            None => (None, None),
-        };
         for name in self.names(directory).map_err(FileError::io("list", directory.as_bytes()))? {
-            if here.is_some_and(|here| !here.matches(&name)) {
-                continue;
-            }
             let Ok(path) = directory.join(&name) else { continue };
-            let Some(meta) = self.stat(&path).map_err(FileError::io("look at", path.as_bytes()))? else {
-                continue;
-            };
             let length = relative.len();
             if length > 0 {
                 relative.push(b'/');
             }
             relative.extend_from_slice(&name);
-            if pattern.matches(relative) {
-                found.push(path.as_bytes().to_vec());
-            } else if meta.kind == FileType::Directory {
-                self.walk(&path, relative, pattern, rest, found)?;
+            let (matches, look) = (pattern.matches(relative), pattern.may_match_below(relative));
+            if (matches || look)
+                && let Some(meta) = self.stat(&path).map_err(FileError::io("look at", path.as_bytes()))?
+            {
+                if matches {
+                    found.push(path.as_bytes().to_vec());
+                } else if meta.kind == FileType::Directory {
+                    self.walk(&path, relative, pattern, found)?;
+                }
             }
             relative.truncate(length);
         }
