@@ -188,7 +188,8 @@ fn privileged_interrupted_and_killed_builders_leave_nothing() {
             let mut command = env.command(&["build", ".", "--runtime", runtime, "--build-context", &context]);
             let mut child = command.stderr(Stdio::null()).spawn().unwrap();
             wait_until(&format!("{runtime}: the step runs"), || processes_with(&mark) > 0);
-            let status = Command::new("kill").arg(signal).arg(child.id().to_string()).status().unwrap();
+            let kill = format!("kill {signal} {}", child.id());
+            let status = Command::new("sh").args(["-c", &kill]).status().unwrap();
             assert!(status.success());
             assert_eq!(child.wait().unwrap().code(), code, "{runtime} {signal}");
             wait_until(&format!("{runtime} {signal}: the step is gone"), || processes_with(&mark) == 0);

@@ -36,6 +36,7 @@ pub(crate) const TEST: &[Tool] = &[
     tool("setpriv", "util-linux"),
     tool("git", "git"),
     tool("busybox", "busybox-static"),
+    tool("python3", "python3"),
     tool("cc", "gcc"),
 ];
 
