@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use cooper_oci::{Digest, Index, media_type};
 
-mod http;
+pub(crate) mod http;
 use http::{Answer, Request, query};
 
 /// One of the three servers.

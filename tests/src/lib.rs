@@ -9,6 +9,7 @@ pub mod cooper;
 pub mod hub;
 pub mod image;
 pub mod layout;
+pub mod site;
 
 use std::io::Write;
 

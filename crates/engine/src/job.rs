@@ -12,9 +12,9 @@ use cooper_layer::Owners;
 use cooper_llb::{Graph, decode_definition};
 use cooper_oci::Platform;
 use cooper_progress::EventKind;
-use cooper_registry::{Auth, Client};
+use cooper_registry::{Auth, Client, Web};
 use cooper_solver::{Node, Nonce, VertexId};
-use cooper_source::{ImageName, Images};
+use cooper_source::{ImageName, Images, Urls};
 use cooper_store::Store;
 use tempfile::TempDir;
 
@@ -33,6 +33,7 @@ use crate::work::{Shared, Work, edge, vertex_id};
 pub struct Engine {
     store: Store,
     images: Images,
+    urls: Urls,
     runtime: Runtime,
     /// Bundles and the runtime's state; gone with the engine.
     state: TempDir,
@@ -77,13 +78,15 @@ impl Engine {
         let store = Store::open_with(&settings.root, &options)?;
         let client = Client::new(&settings.registries, auth).map_err(cooper_source::Error::from)?;
         let images = Images::new(store.clone(), Arc::new(client));
+        let web = Web::new(&settings.registries).map_err(cooper_source::Error::from)?;
+        let urls = Urls::new(store.clone(), web);
         let state = tempfile::Builder::new().prefix("cooper-").tempdir();
         let state = state.map_err(|error| Error::Io {
             action: "make a folder in",
             path: std::env::temp_dir(),
             error,
         })?;
-        Ok(Self { store, images, runtime: settings.runtime.clone(), state })
+        Ok(Self { store, images, urls, runtime: settings.runtime.clone(), state })
     }
 
     /// Returns what looks images up.
@@ -271,7 +274,10 @@ impl Engine {
         }
         let request =
             Request { opts, worker_platforms: vec![Platform::host()], session: "cooper".to_owned() };
-        Ok((Sources::new(self.store.clone(), self.images.clone(), folders, layouts), request))
+        Ok((
+            Sources::new(self.store.clone(), self.images.clone(), self.urls.clone(), folders, layouts),
+            request,
+        ))
     }
 }
 

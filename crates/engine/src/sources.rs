@@ -9,7 +9,7 @@ use cooper_layer::LayerId;
 use cooper_llb::pb;
 use cooper_oci::{Digest, Hasher, Platform, Reference};
 use cooper_solver::ResultId;
-use cooper_source::{ImageName, Images};
+use cooper_source::{GitLogin, GitTree, ImageName, Images, Repositories, UrlFile, Urls};
 use cooper_store::Store;
 
 use crate::context::Folder;
@@ -21,6 +21,7 @@ use crate::results::{Results, fold};
 pub(crate) struct Sources {
     pub(crate) store: Store,
     pub(crate) images: Images,
+    pub(crate) urls: Urls,
     /// Folders by the name that local sources use.
     pub(crate) folders: BTreeMap<String, PathBuf>,
     /// OCI layouts by the name of the store that sources use.
@@ -73,12 +74,14 @@ impl Sources {
     pub(crate) fn new(
         store: Store,
         images: Images,
+        urls: Urls,
         folders: BTreeMap<String, PathBuf>,
         layouts: BTreeMap<String, PathBuf>,
     ) -> Self {
         Self {
             store,
             images,
+            urls,
             folders,
             layouts,
             nonce: crate::nonce(),
@@ -90,6 +93,7 @@ impl Sources {
     /// Finds out what a source is now.
     pub(crate) async fn pin(
         &self,
+        events: &Arc<Events>,
         source: &pb::SourceOp,
         platform: Option<&Platform>,
         vertex: Digest,
@@ -113,8 +117,22 @@ impl Sources {
                 let layers = self.images.register(&image).await?;
                 Ok(Pinned::Image(layers.into()))
             }
-            "git" => Err(StepError::Unsupported(format!("the git source `{name}`"))),
-            "http" | "https" => Err(StepError::Unsupported(format!("the URL `{}`", source.identifier))),
+            "git" => {
+                let tree = git_tree(source, name)?;
+                let id = format!("fetching {}", tree.remote.rsplit('/').next().unwrap_or_default());
+                events.status(vertex, &id, 0, None, false);
+                let layer =
+                    Repositories::new(self.store.clone()).resolve(&tree, &GitLogin::default()).await?;
+                events.status(vertex, &id, 1, Some(1), true);
+                Ok(Pinned::Image([layer].into()))
+            }
+            "http" | "https" => {
+                let file = url_file(source)?;
+                let (shown, id) = (events.clone(), format!("downloading {}", file.name));
+                let progress = move |current, total| shown.status(vertex, &id, current, total, false);
+                let layer = self.urls.resolve(&file, progress).await?;
+                Ok(Pinned::Image([layer].into()))
+            }
             _ => Err(StepError::Unsupported(format!("source `{}`", source.identifier))),
         }
     }
@@ -263,4 +281,59 @@ impl Sources {
         }
         Ok(())
     }
+}
+
+/// Reads what a source says of a git repository.
+fn git_tree(source: &pb::SourceOp, name: &str) -> Result<GitTree, StepError> {
+    let (address, fragment) = name.split_once('#').unwrap_or((name, ""));
+    let (reference, subdir) = fragment.split_once(':').unwrap_or((fragment, ""));
+    let mut tree = GitTree {
+        remote: format!("https://{address}"),
+        reference: reference.to_owned(),
+        subdir: subdir.to_owned(),
+        ..GitTree::default()
+    };
+    for (name, value) in &source.attrs {
+        let bad = || StepError::Unsupported(format!("`{name}` = `{value}` of `{}`", source.identifier));
+        match (name.as_str(), value.as_str()) {
+            ("git.fullurl", remote) if remote.contains("://") || remote.contains('@') => {
+                tree.remote = remote.to_owned();
+            }
+            ("git.fullurl", remote) => tree.remote = format!("https://{remote}"),
+            ("git.checksum", checksum) => tree.checksum = checksum.to_owned(),
+            ("git.keepgitdir", value) => tree.keep_git_dir = value == "true",
+            ("git.skipsubmodules", value) => tree.skip_submodules = value == "true",
+            ("git.mtime", "commit") => {}
+            ("git.mtime", "checkout") => tree.checkout_times = true,
+            ("git.fetchbycommit", _) => {}
+            // How to log in is settled by the flags of the build.
+            ("git.authtokensecret" | "git.authheadersecret" | "git.mountsshsock", _) => {}
+            _ => return Err(bad()),
+        }
+    }
+    if source.attrs.get("git.fetchbycommit").is_some_and(|value| value == "true") {
+        // The name is only how the commit is called then.
+        tree.reference = tree.checksum.clone();
+    }
+    Ok(tree)
+}
+
+/// Reads what a source says of a file behind an address.
+fn url_file(source: &pb::SourceOp) -> Result<UrlFile, StepError> {
+    let mut file =
+        UrlFile { url: source.identifier.clone(), name: String::new(), checksum: None, mode: None };
+    for (name, value) in &source.attrs {
+        let bad = || StepError::Unsupported(format!("`{name}` = `{value}` of `{}`", source.identifier));
+        match name.as_str() {
+            "http.filename" => file.name = value.clone(),
+            "http.checksum" => file.checksum = Some(value.parse().map_err(|_| bad())?),
+            "http.perm" => {
+                let octal = value.strip_prefix("0o").or_else(|| value.strip_prefix('0')).unwrap_or(value);
+                let radix = if octal.len() < value.len() { 8 } else { 10 };
+                file.mode = Some(u32::from_str_radix(octal, radix).map_err(|_| bad())?);
+            }
+            _ => return Err(bad()),
+        }
+    }
+    Ok(file)
 }

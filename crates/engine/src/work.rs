@@ -274,7 +274,7 @@ impl Worker for Shared {
         let pinned = async {
             let vertex = work.vertex(vertex)?;
             let Op::Source(source) = &vertex.op else { return Err(StepError::Panicked) };
-            work.sources.pin(source, vertex.platform.as_ref(), vertex.digest).await
+            work.sources.pin(&work.events, source, vertex.platform.as_ref(), vertex.digest).await
         };
         let pinned = pinned.await.map_err(failure)?;
         let pin = Pin(*pinned.key().as_bytes());

@@ -19,6 +19,9 @@ pub enum Error {
         #[source]
         source: reqwest::Error,
     },
+    /// What was written down is no address.
+    #[error("`{0}` is no address that can be asked: {1}")]
+    Address(String, String),
     /// A connection was made, but no trust: unknown authority, wrong name, or no TLS at the other end.
     #[error("{what}: no secure connection to `{host}`")]
     Tls {
@@ -226,6 +229,11 @@ impl Error {
             Self::Auth { source, .. } => source.downcast_ref::<Self>().is_some_and(Self::is_unreachable),
             _ => false,
         }
+    }
+
+    /// Returns whether a connection broke, so that trying again may help.
+    pub fn is_broken(&self) -> bool {
+        matches!(self, Self::Broken { .. })
     }
 
     /// Returns whether the registry says that the object does not exist.

@@ -28,7 +28,8 @@ pub(crate) struct Http {
     proxied: reqwest::Client,
     // A proxy cannot reach this machine's loopback.
     direct: reqwest::Client,
-    plain: BTreeSet<String>,
+    /// Hosts that may be spoken to without TLS; `None` for all.
+    plain: Option<BTreeSet<String>>,
     pub(crate) limits: Limits,
 }
 
@@ -55,6 +56,15 @@ pub(crate) enum Payload {
 
 impl Http {
     pub(crate) fn new(config: &Config, plain: BTreeSet<String>) -> Result<Self> {
+        Self::with(config, Some(plain))
+    }
+
+    /// As [`Http::new`], for addresses that say themselves whether TLS is wanted.
+    pub(crate) fn anywhere(config: &Config) -> Result<Self> {
+        Self::with(config, None)
+    }
+
+    fn with(config: &Config, plain: Option<BTreeSet<String>>) -> Result<Self> {
         static PROVIDER: Once = Once::new();
         // Another library may have chosen one before: it serves as well.
         PROVIDER.call_once(|| drop(rustls::crypto::ring::default_provider().install_default()));
@@ -85,7 +95,7 @@ impl Http {
 
     /// Returns whether `host` may be spoken to without TLS.
     pub(crate) fn is_plain(&self, host: &str) -> bool {
-        is_loopback(host) || self.plain.contains(host)
+        is_loopback(host) || self.plain.as_ref().is_none_or(|plain| plain.contains(host))
     }
 
     /// Sends a request and follows redirects; credentials stay with the origin that they were meant for.

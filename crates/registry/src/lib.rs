@@ -6,6 +6,8 @@
 //! server apart from the registry, redirects to other hosts (which never see credentials), mirrors, rate limits and
 //! broken connections are its business; every byte that it returns has the digest that was asked for.
 //!
+//! [`Web`] loads from any other address, as `ADD` does.
+//!
 //! What it leaves to others: where credentials live (an [`Auth`] answers; [`Known`] is one from a table), where blobs
 //! are kept, what is in a layer.
 //!
@@ -34,9 +36,11 @@ mod error;
 mod http;
 mod retry;
 mod select;
+mod web;
 
 pub use auth::{Auth, AuthFuture, Authorization, Challenge, Credentials, Known, Scheme, Tokens};
 pub use client::{BlobStream, Client, Document, Upload};
 pub use config::{Config, Limits};
 pub use error::{Error, Result};
 pub use select::{Documents, Selected, select};
+pub use web::{Page, Web};

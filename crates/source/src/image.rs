@@ -12,6 +12,7 @@ use cooper_registry::{Client, Document, Documents, Selected, select};
 use cooper_store::{LayerMeta, Remote, Store};
 use tokio::sync::Semaphore;
 
+use crate::blocking::blocking;
 use crate::{Error, Result};
 
 mod layout;
@@ -301,17 +302,6 @@ fn kind_of(bytes: &[u8]) -> Option<String> {
         _ => return None,
     };
     Some(kind)
-}
-
-/// Runs what blocks where it may.
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(done) => done,
-        Err(error) => match error.try_into_panic() {
-            Ok(panic) => std::panic::resume_unwind(panic),
-            Err(_) => Err(Error::Stopped),
-        },
-    }
 }
 
 /// Locks, whatever happened to somebody who held it: the data is whole between any two statements.

@@ -6,17 +6,17 @@ use super::line;
 
 /// A request.
 #[derive(Debug, Default)]
-pub(super) struct Request {
-    pub(super) method: String,
+pub(crate) struct Request {
+    pub(crate) method: String,
     /// Path and query.
-    pub(super) path: String,
+    pub(crate) path: String,
     headers: Vec<(String, String)>,
-    pub(super) body: Vec<u8>,
+    pub(crate) body: Vec<u8>,
 }
 
 impl Request {
     /// Reads a request; `None` if the connection has ended.
-    pub(super) fn read(reader: &mut impl BufRead) -> io::Result<Option<Self>> {
+    pub(crate) fn read(reader: &mut impl BufRead) -> io::Result<Option<Self>> {
         let Some(first) = line(reader)? else { return Ok(None) };
         let mut words = first.split(' ');
         let mut request = Self {
@@ -35,43 +35,43 @@ impl Request {
     }
 
     /// Returns a header by its name in lower case.
-    pub(super) fn header(&self, name: &str) -> Option<&str> {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(own, _)| own == name).map(|(_, value)| value.as_str())
     }
 }
 
 /// An answer.
 #[derive(Debug)]
-pub(super) struct Answer {
-    pub(super) status: u16,
+pub(crate) struct Answer {
+    pub(crate) status: u16,
     headers: Vec<(String, String)>,
-    pub(super) body: Vec<u8>,
+    pub(crate) body: Vec<u8>,
 }
 
 impl Answer {
-    pub(super) fn new(status: u16, kind: &str, body: Vec<u8>) -> Self {
+    pub(crate) fn new(status: u16, kind: &str, body: Vec<u8>) -> Self {
         Self { status, headers: vec![("Content-Type".to_owned(), kind.to_owned())], body }
     }
 
-    pub(super) fn json(status: u16, body: &str) -> Self {
+    pub(crate) fn json(status: u16, body: &str) -> Self {
         Self::new(status, "application/json", body.as_bytes().to_vec())
     }
 
     /// Makes an error in the form of the distribution specification.
-    pub(super) fn refusal(status: u16, code: &str, message: &str) -> Self {
+    pub(crate) fn refusal(status: u16, code: &str, message: &str) -> Self {
         Self::json(
             status,
             &format!(r#"{{"errors":[{{"code":"{code}","message":"{message}","detail":null}}]}}"#),
         )
     }
 
-    pub(super) fn with(mut self, name: &str, value: Option<&str>) -> Self {
+    pub(crate) fn with(mut self, name: &str, value: Option<&str>) -> Self {
         self.headers.extend(value.map(|value| (name.to_owned(), value.to_owned())));
         self
     }
 
     /// Sends it; with `cut` only that many bytes of the body, although all are announced.
-    pub(super) fn write(&self, out: &mut impl Write, head_only: bool, cut: Option<usize>) -> io::Result<()> {
+    pub(crate) fn write(&self, out: &mut impl Write, head_only: bool, cut: Option<usize>) -> io::Result<()> {
         let mut head =
             format!("HTTP/1.1 {} Stand-in\r\nContent-Length: {}\r\n", self.status, self.body.len());
         for (name, value) in &self.headers {
@@ -88,7 +88,7 @@ impl Answer {
 }
 
 /// Reads the fields of a query or a form.
-pub(super) fn query(text: &str) -> Vec<(String, String)> {
+pub(crate) fn query(text: &str) -> Vec<(String, String)> {
     let fields = text.split('&').filter(|field| !field.is_empty());
     fields
         .map(|field| field.split_once('=').unwrap_or((field, "")))
@@ -111,7 +111,7 @@ fn decode(text: &str) -> String {
 }
 
 /// Returns the header of basic authentication (RFC 7617).
-pub(super) fn basic(user: &str, password: &str) -> String {
+pub(crate) fn basic(user: &str, password: &str) -> String {
     const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let text = format!("{user}:{password}");
     let mut out = "Basic ".to_owned();

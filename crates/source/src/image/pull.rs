@@ -2,21 +2,18 @@ use std::fs::File;
 use std::io::{self, Read, Write as _};
 use std::sync::Arc;
 
-use bytes::Bytes;
 use cooper_layer::{
     Decompressor, Devices, DiffId, Directory, LayerId, OverlayXattrs, UnpackOptions, restore_times, unpack,
 };
 use cooper_oci::{Descriptor, Digest, Hasher, Reference};
 use cooper_registry::BlobStream;
 use cooper_store::{BlobWriter, Committed, LayerBlob, LayerMeta, LayerRecord, Remote, Store};
-use tokio::sync::mpsc;
 
 use super::layout::Layout;
-use super::{Images, LAYOUT_PLACE, blocking, lock};
+use super::{Images, LAYOUT_PLACE, lock};
+use crate::blocking::blocking;
+use crate::piped::{Piped, Sender, pipe};
 use crate::{Error, Result};
-
-/// Pieces between download and unpacking: enough to keep both busy, some MiB at most.
-const QUEUE: usize = 32;
 
 /// One pull of one layer, which others wait for.
 pub(super) type Flight = tokio::sync::Mutex<()>;
@@ -184,9 +181,9 @@ impl Images {
         // Never closed: an error here cannot happen.
         let _turn = self.0.downloads.acquire().await.map_err(|_| Error::Stopped)?;
         let stream = self.0.client.blob(&reference, &descriptor)?;
-        let (sender, receiver) = mpsc::channel(QUEUE);
+        let (sender, piped) = pipe();
         let unpacking = blocking(move || {
-            let source = Source::Download { receiver, chunk: Bytes::new(), ended: false };
+            let source = Source::Download(piped);
             let keep = Keep::Blob(store.blob_writer()?);
             take(&store, &record, &descriptor, Input { source, progress, read: 0, total, keep })
         });
@@ -197,7 +194,7 @@ impl Images {
 }
 
 /// Hands the pieces of a blob on, and `None` at its end: an end without one is a failure.
-async fn download(mut stream: BlobStream, sender: mpsc::Sender<Option<Bytes>>) -> Result<()> {
+async fn download(mut stream: BlobStream, sender: Sender) -> Result<()> {
     loop {
         let piece = stream.next().await?;
         let end = piece.is_none();
@@ -302,7 +299,7 @@ struct Input {
 
 enum Source {
     File(File),
-    Download { receiver: mpsc::Receiver<Option<Bytes>>, chunk: Bytes, ended: bool },
+    Download(Piped),
 }
 
 enum Keep {
@@ -330,25 +327,7 @@ impl Read for Source {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         match self {
             Self::File(file) => file.read(buffer),
-            Self::Download { receiver, chunk, ended } => {
-                while chunk.is_empty() && !*ended {
-                    match receiver.blocking_recv() {
-                        Some(Some(piece)) => *chunk = piece,
-                        Some(None) => *ended = true,
-                        None => {
-                            return Err(io::Error::new(
-                                io::ErrorKind::ConnectionAborted,
-                                "the download ended early",
-                            ));
-                        }
-                    }
-                }
-                let piece = chunk.split_to(buffer.len().min(chunk.len()));
-                if let Some(room) = buffer.get_mut(..piece.len()) {
-                    room.copy_from_slice(&piece);
-                }
-                Ok(piece.len())
-            }
+            Self::Download(piped) => piped.read(buffer),
         }
     }
 }

@@ -1,6 +1,9 @@
 //! Images from a stand-in of Docker Hub and from folders, into real stores.
 #![allow(clippy::unwrap_used, reason = "a test may panic, and so may what it calls")]
 
+mod git;
+mod web;
+
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
