@@ -1,4 +1,5 @@
 use std::future::Future;
+use std::os::fd::OwnedFd;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -33,16 +34,34 @@ pub enum Stream {
 
 type Callback = Box<dyn FnMut(Stream, &[u8]) + Send>;
 
-/// Where the output of a step goes. Standard input is empty.
+/// Where the output of a step goes, and what others know it by. Standard input is empty.
 pub struct Io {
     pub(crate) output: Callback,
+    pub(crate) name: Option<String>,
+    pub(crate) held: Option<OwnedFd>,
 }
 
 impl Io {
     /// Calls `output` with each piece as it is read, at most 64 KiB, in the order in which it was seen. A call that
     /// takes its time slows the step down: nothing is dropped and nothing piles up here.
     pub fn new(output: impl FnMut(Stream, &[u8]) + Send + 'static) -> Self {
-        Self { output: Box::new(output) }
+        Self { output: Box::new(output), name: None, held: None }
+    }
+
+    /// Names the run: its container and its control group are called `cooper-NAME`, so that [`groups::clear`] finds them
+    /// when whoever runs it has died. The name must be one of its own on this machine, of letters and digits.
+    ///
+    /// [`groups::clear`]: crate::groups::clear
+    pub fn named(mut self, name: impl Into<String>) -> Self {
+        self.name = Some(name.into());
+        self
+    }
+
+    /// Keeps a descriptor open until the last process of the step is gone, also when the builder dies first: a lock on it
+    /// tells others. Processes of the step itself do not have it.
+    pub fn holding(mut self, descriptor: OwnedFd) -> Self {
+        self.held = Some(descriptor);
+        self
     }
 
     /// Reads the output and throws it away.

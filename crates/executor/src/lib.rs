@@ -20,6 +20,7 @@ mod cancel;
 mod error;
 mod execute;
 pub mod file;
+pub mod groups;
 mod inroot;
 mod local;
 pub mod namespace;

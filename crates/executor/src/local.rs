@@ -10,6 +10,7 @@ mod seccomp;
 mod view;
 mod wait;
 
+use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
@@ -130,7 +131,7 @@ impl Inner {
             return Err(StepError::Cancelled);
         }
         let started = Instant::now();
-        let prepared = Prepared::new(self, step)?;
+        let prepared = Prepared::new(self, step, io.name.as_deref())?;
         let (end, times) = self.start_and_wait(&prepared, &mut io, cancel)?;
         let exit = self.exit(&prepared, end, cancel)?;
         let success = exit == 0 && step.process.valid_exit_codes.is_empty()
@@ -165,7 +166,7 @@ impl Inner {
         let mut command = self.runtime.command(dir);
         command.arg("run").arg("--bundle").arg(dir).arg(&prepared.id);
         command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
-        let mut launched = launch(command, self.around(prepared))?;
+        let mut launched = launch(command, self.around(prepared, io.held.as_ref()))?;
         let result = wait::stream(&mut launched, io, cancel);
         if result.is_err() {
             launched.kill();
@@ -175,7 +176,7 @@ impl Inner {
         ended
     }
 
-    fn around(&self, prepared: &Prepared) -> Around {
+    fn around(&self, prepared: &Prepared, held: Option<&OwnedFd>) -> Around {
         let crun = self.runtime.kind == Kind::Crun;
         let sandbox = prepared.sandbox;
         Around {
@@ -183,6 +184,7 @@ impl Inner {
             devices: (sandbox && crun && self.mode == Mode::Root).then(|| prepared.group.clone()),
             still_sys: sandbox && self.mode != Mode::Root,
             empty_cgroups: crun,
+            held: held.map(OwnedFd::as_raw_fd),
         }
     }
 

@@ -83,6 +83,9 @@ pub enum Event<E> {
 pub enum Ran<E> {
     /// One result per output.
     Done(Vec<Out>),
+    /// It did not run: somebody else (another process) has stored its result meanwhile, and the bytes are there. Bound as
+    /// if it had been found, and not to be kept.
+    Found(Vec<Out>),
     /// It failed, or was stopped.
     Failed(Failure<E>),
     /// It could not begin or go on, for this input's bytes are gone: they are made again, then the vertex is evaluated

@@ -174,6 +174,7 @@ impl Stage {
             "miss" => Event::Found { ask: self.ask("find", name), hit: None },
             "begun" => Event::Begun { flight: self.flight(name) },
             "ran" => Event::Ran { flight: self.flight(name), end: Ran::Done(outs(rest)) },
+            "elsewhere" => Event::Ran { flight: self.flight(name), end: Ran::Found(outs(rest)) },
             "failed" => Event::Ran {
                 flight: self.flight(name),
                 end: Ran::Failed(failure("exit code 1", rest.is_empty())),

@@ -14,6 +14,8 @@ use crate::sweep;
 #[derive(Debug)]
 pub(crate) struct Holder {
     pub(crate) number: i64,
+    /// The byte that it locks.
+    pub(crate) lock: u64,
     /// The lease of everything that goes through the handle.
     pub(crate) lease: i64,
     /// Where its unfinished files are.
@@ -46,7 +48,7 @@ impl Holder {
             fs::DirBuilder::new().mode(0o700).create(&dir).at("create", &dir)?;
             Ok((number, lease, rubbish))
         })?;
-        Ok((Self { number, lease, dir, _locks: locks }, rubbish))
+        Ok((Self { number, lock, lease, dir, _locks: locks }, rubbish))
     }
 
     /// Deletes the row and with it the leases.

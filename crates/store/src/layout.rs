@@ -24,7 +24,9 @@ impl Layout {
         let root = root.canonicalize().at("find", root)?;
         refuse_shared(&root)?;
         let layout = Self { root };
-        for dir in [layout.blobs(), layout.snapshots(), layout.tmp(), layout.trash(), layout.memo()] {
+        for dir in
+            [layout.blobs(), layout.snapshots(), layout.tmp(), layout.trash(), layout.memo(), layout.logs()]
+        {
             make(&dir)?;
         }
         // Lower directory of every view, so that even a single layer goes through overlayfs.
@@ -40,6 +42,19 @@ impl Layout {
 
     pub(crate) fn holders(&self) -> PathBuf {
         self.root.join("holders.lock")
+    }
+
+    pub(crate) fn flight_locks(&self) -> PathBuf {
+        self.root.join("flights.lock")
+    }
+
+    pub(crate) fn attempt_locks(&self) -> PathBuf {
+        self.root.join("attempts.lock")
+    }
+
+    /// What attempts print.
+    pub(crate) fn logs(&self) -> PathBuf {
+        self.root.join("logs")
     }
 
     pub(crate) fn blobs(&self) -> PathBuf {

@@ -49,6 +49,9 @@
 //! ROOT/                      mode 0700: layers hold set-user-id programs
 //!   store.db -wal -shm       SQLite: which of the below counts, records, small memos, leases
 //!   holders.lock             empty; byte n is locked by the living holder that drew n
+//!   flights.lock             empty; byte n is locked by whoever runs a step whose key begins with n
+//!   attempts.lock            empty; byte n is locked as long as a process of attempt n lives
+//!   logs/NAME                what the attempt NAME prints, for those who wait for it
 //!   blobs/sha256/HEX         a blob; entry indexes of layers are blobs, too
 //!   snapshots/HEX/fs/        files of layer HEX in overlay form; never changed
 //!   memo/KIND-HEX            a large memo; replaced as a whole
@@ -69,6 +72,11 @@
 //! dies; a number is never drawn again. So a row or directory whose lock is free belongs to the dead, and no
 //! clock or pid is asked. Leases are rows that go with their holder's.
 //!
+//! **Flights.** Whoever runs a step holds the lock of its key from before its last look at the records until its own
+//! record, or its failure, is published; others wait without any lock and adopt what they find ([`Flight`]). A run is
+//! an *attempt* with a row, a log and a lock of its own, which the step's processes inherit: when the builder dies,
+//! what it left is not touched before they are gone. Failures are kept while a holder lives that may have waited.
+//!
 //! **One mutex.** SQLite's write lock is the only lock between processes. What is published is renamed in and
 //! gets its row inside one write transaction, so that others see both or neither.
 //!
@@ -80,6 +88,7 @@
 //! | between renaming in and committing | a file without a row | counts as not there; replaced by the next commit of the same id, else swept by the next opening |
 //! | after committing | nothing: all is there | |
 //! | while deleting trash | the rest of it | the next opening |
+//! | running a step | the row and the log of its attempt; its control group | who opens the store next, or runs the step next |
 //! | holding leases | rows with a dead holder | the next opening |
 //!
 //! | The machine goes down | Left | Cleared up by |
@@ -107,6 +116,7 @@ mod blobs;
 mod db;
 mod environment;
 mod error;
+mod flights;
 mod holder;
 mod layers;
 mod layout;
@@ -125,6 +135,7 @@ mod usage;
 
 pub use blobs::BlobWriter;
 pub use error::{Error, Result};
+pub use flights::{Attempt, DeadAttempt, Failure, Flight, LogWriter};
 pub use layers::{LayerBlob, LayerMeta, LayerRecord, Presence, Remote};
 pub use leases::Lease;
 pub use loss::Loss;

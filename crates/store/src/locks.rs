@@ -37,6 +37,21 @@ impl ByteLocks {
         }
     }
 
+    /// Gives a lock back; one that is not held stays so.
+    pub(crate) fn unlock(&self, byte: u64) -> io::Result<()> {
+        let request = lock(libc::F_UNLCK, byte);
+        // SAFETY: F_OFD_SETLK reads one `flock` structure, which lives until the call is over.
+        match unsafe { libc::fcntl(self.0.as_raw_fd(), libc::F_OFD_SETLK, &request) } {
+            0 => Ok(()),
+            _ => Err(io::Error::last_os_error()),
+        }
+    }
+
+    /// Returns the open file: whoever has a copy of its descriptor has its locks.
+    pub(crate) fn file(&self) -> &File {
+        &self.0
+    }
+
     /// Tells whether another description holds a lock, without taking it.
     pub(crate) fn is_held(&self, byte: u64) -> io::Result<bool> {
         let mut request = lock(libc::F_WRLCK, byte);

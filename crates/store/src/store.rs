@@ -1,6 +1,7 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::fs;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -163,6 +164,18 @@ impl Store {
         if !losses.contains(&loss) {
             losses.push(loss);
         }
+    }
+
+    /// Makes an empty directory, closed to others, that goes with this handle or is cleared up after its process.
+    pub fn scratch(&self) -> Result<PathBuf> {
+        let path = self.fresh();
+        fs::DirBuilder::new().mode(0o700).create(&path).at("create", &path)?;
+        Ok(path)
+    }
+
+    /// Tells whether the store is still where it was opened: nobody has deleted it, or put another in its place.
+    pub fn is_whole(&self) -> bool {
+        self.0.holder.dir.is_dir() && self.0.layout.database().is_file()
     }
 
     /// Returns a path for something new; it is this process's alone, and nothing is there.

@@ -13,6 +13,7 @@ use rusqlite::{OptionalExtension as _, Transaction};
 use crate::db::SqlContext as _;
 use crate::environment::Boot;
 use crate::error::{Error, IoContext as _, Result};
+use crate::flights;
 use crate::holder::{lock_of, random};
 use crate::layout::Layout;
 use crate::locks::ByteLocks;
@@ -53,8 +54,10 @@ pub(crate) fn after_the_dead(
         }
     }
     let tmp = layout.tmp();
+    let orphaning = flights::orphaning(layout, tx)?;
     for name in names(&tmp)? {
         let known = match lock_of(&name) {
+            Some(lock) if orphaning.contains(&lock) => true,
             Some(lock) => {
                 let row = tx.query_row("SELECT 1 FROM holder WHERE lock = ?1", [lock as i64], |_| Ok(()));
                 // A holder locks, then makes its row and directory in one transaction like this one.
@@ -67,6 +70,7 @@ pub(crate) fn after_the_dead(
             rename_to_trash(layout, &tmp.join(name), 0)?;
         }
     }
+    flights::forget(layout, tx)?;
     if let Boot::Known(boot) = boot {
         died |= forget_unsynced(layout, tx, boot)?;
     }

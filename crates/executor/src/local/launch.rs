@@ -43,6 +43,8 @@ pub(super) struct Around {
     pub(super) still_sys: bool,
     /// Where cgroup2 cannot be mounted, an empty tmpfs takes its place.
     pub(super) empty_cgroups: bool,
+    /// What keeper and first keep open, for the lock on it.
+    pub(super) held: Option<RawFd>,
 }
 
 /// A runtime that runs.
@@ -235,6 +237,7 @@ fn become_runtime(lifeline: RawFd, report: RawFd, around: &Around) -> io::Result
         if libc::unshare(libc::CLONE_NEWPID | libc::CLONE_NEWNS) != 0 {
             return Err(fail(report, UNSHARE));
         }
+        let held = around.held.unwrap_or(-1);
         let mut group = None;
         if let Some(name) = &around.devices {
             group = devices::make(name);
@@ -246,7 +249,7 @@ fn become_runtime(lifeline: RawFd, report: RawFd, around: &Around) -> io::Result
         match libc::fork() {
             -1 => return Err(fail(report, FORK)),
             0 => {}
-            first => keep(first, lifeline, group.zip(around.devices.as_deref())),
+            first => keep(first, lifeline, held, group.zip(around.devices.as_deref())),
         }
 
         libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
@@ -274,7 +277,7 @@ fn become_runtime(lifeline: RawFd, report: RawFd, around: &Around) -> io::Result
         match libc::fork() {
             -1 => return Err(fail(report, FORK)),
             0 => {}
-            runtime => be_first(runtime, report),
+            runtime => be_first(runtime, report, held),
         }
         libc::sigprocmask(libc::SIG_SETMASK, &before, std::ptr::null_mut());
         // Nothing of the builder's reaches the runtime, also what a library opened without the flag.
@@ -328,13 +331,18 @@ unsafe fn cgroups(empty: bool) {
 ///
 /// # Safety
 /// Only system calls: fit for a forked child. `lifeline` is open.
-unsafe fn keep(first: libc::pid_t, lifeline: RawFd, group: Option<(devices::Group, &CStr)>) -> ! {
+unsafe fn keep(
+    first: libc::pid_t,
+    lifeline: RawFd,
+    held: RawFd,
+    group: Option<(devices::Group, &CStr)>,
+) -> ! {
     // SAFETY: as above; `files` and `status` are memory of this stack frame.
     unsafe {
         let pidfd = libc::syscall(libc::SYS_pidfd_open, first, 0) as RawFd;
         // Everything else is closed: the error pipe of the spawn, for which the builder waits, and other steps' lifelines.
         let hierarchy = group.map_or(-1, |(group, _)| group.hierarchy);
-        close_all_but(&mut [pidfd, lifeline, hierarchy]);
+        close_all_but(&mut [pidfd, lifeline, hierarchy, held]);
         let mut files = [
             libc::pollfd { fd: pidfd, events: libc::POLLIN, revents: 0 },
             libc::pollfd { fd: lifeline, events: 0, revents: 0 },
@@ -354,10 +362,10 @@ unsafe fn keep(first: libc::pid_t, lifeline: RawFd, group: Option<(devices::Grou
 ///
 /// # Safety
 /// Only system calls: fit for a forked child. `report` is open.
-unsafe fn be_first(runtime: libc::pid_t, report: RawFd) -> ! {
+unsafe fn be_first(runtime: libc::pid_t, report: RawFd, held: RawFd) -> ! {
     // SAFETY: as above; `status` is memory of this stack frame.
     unsafe {
-        close_all_but(&mut [report]);
+        close_all_but(&mut [report, held]);
         let mut status = 0;
         loop {
             let child = libc::wait4(-1, &mut status, libc::__WALL, std::ptr::null_mut());

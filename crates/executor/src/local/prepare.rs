@@ -36,7 +36,7 @@ pub(super) struct Prepared {
 }
 
 impl Prepared {
-    pub(super) fn new(executor: &Inner, step: &Step) -> Result<Self, StepError> {
+    pub(super) fn new(executor: &Inner, step: &Step, name: Option<&str>) -> Result<Self, StepError> {
         let root_mount = check(executor, step)?;
         let dir = tempfile::Builder::new()
             .prefix("step-")
@@ -117,10 +117,13 @@ impl Prepared {
         let failed = || StepError::io("write the bundle");
         let text = serde_json::to_vec(&config).map_err(std::io::Error::from).map_err(failed())?;
         std::fs::write(bundle::config_path(dir.path()), text).map_err(failed())?;
-        let id = dir.path().file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let id = format!("cooper-{id}");
         // Builders in one control group may have chosen the same name for a directory.
-        let group = CString::new(format!("{id}-{}", std::process::id()));
+        let own = || {
+            let dir = dir.path().file_name().unwrap_or_default().to_string_lossy();
+            format!("{dir}-{}", std::process::id())
+        };
+        let id = crate::groups::name(&name.map_or_else(own, str::to_owned));
+        let group = CString::new(id.as_str());
         let group = group.map_err(std::io::Error::from).map_err(failed())?;
         let sandbox = step.security == Security::Sandbox;
         Ok(Self { stubs, workspaces, sandbox, group, dir, id, start })

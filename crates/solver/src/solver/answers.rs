@@ -175,6 +175,11 @@ impl<E: Clone> Solver<E> {
                     self.flights[handle].phase = Phase::Keeping(run, outs);
                 }
             }
+            Ran::Found(outs) => {
+                self.flights[handle].check(&outs)?;
+                self.hold_outs(&outs);
+                self.finish(handle, outs, How::Found { need_bytes: true }, out);
+            }
             Ran::Failed(failure) => self.failed(handle, run, &failure, out),
             Ran::Missing(result) => {
                 self.dissolve(handle, Some(Why::InputLost));

@@ -27,6 +27,7 @@ pub(crate) struct Counts {
     pub(crate) missing: u64,
     pub(crate) stale: u64,
     pub(crate) outrun: u64,
+    pub(crate) elsewhere: u64,
     pub(crate) done: u64,
     pub(crate) done_again: u64,
     pub(crate) failed: u64,
@@ -415,6 +416,7 @@ impl Counts {
         self.missing += other.missing;
         self.stale += other.stale;
         self.outrun += other.outrun;
+        self.elsewhere += other.elsewhere;
         self.done += other.done;
         self.done_again += other.done_again;
         self.failed += other.failed;
@@ -423,7 +425,7 @@ impl Counts {
     }
 
     /// Returns each count with its name.
-    pub(crate) fn named(&self) -> [(&'static str, u64); 20] {
+    pub(crate) fn named(&self) -> [(&'static str, u64); 21] {
         [
             ("trials", self.trials),
             ("vertices", self.vertices),
@@ -440,6 +442,7 @@ impl Counts {
             ("missing", self.missing),
             ("stale", self.stale),
             ("outrun", self.outrun),
+            ("elsewhere", self.elsewhere),
             ("done", self.done),
             ("done_again", self.done_again),
             ("failed", self.failed),

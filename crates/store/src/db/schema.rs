@@ -11,7 +11,7 @@ const APPLICATION: i64 = 0x434f_4f50;
 
 /// Each entry leads from the format of its index to the next; the length is the newest format number. Never edit
 /// one that was released: add another.
-const STEPS: &[&str] = &[VERSION_1];
+const STEPS: &[&str] = &[VERSION_1, FLIGHTS];
 
 /// Digests are 32 raw bytes, times are nanoseconds since 1970, chains are digests laid end to end.
 ///
@@ -104,6 +104,27 @@ const VERSION_1: &str = "
         written INTEGER NOT NULL,
         PRIMARY KEY (kind, key)
     ) STRICT, WITHOUT ROWID;
+";
+
+/// Runs that are under way (`holder` is the lock of who began them, `name` their own), and failures for those who wait,
+/// kept while a holder up to number `until` lives.
+const FLIGHTS: &str = "
+    CREATE TABLE attempt (
+        number INTEGER PRIMARY KEY AUTOINCREMENT,
+        key    BLOB NOT NULL CHECK (length(key) = 32),
+        name   INTEGER NOT NULL UNIQUE,
+        holder INTEGER NOT NULL,
+        place  TEXT NOT NULL
+    ) STRICT;
+    CREATE INDEX attempt_key ON attempt (key);
+    CREATE TABLE failure (
+        number  INTEGER PRIMARY KEY AUTOINCREMENT,
+        key     BLOB NOT NULL CHECK (length(key) = 32),
+        attempt INTEGER NOT NULL,
+        what    BLOB NOT NULL,
+        until   INTEGER NOT NULL
+    ) STRICT;
+    CREATE INDEX failure_key ON failure (key);
 ";
 
 /// Brings a database to the newest format. Many processes may try at once.

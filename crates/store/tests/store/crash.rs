@@ -23,6 +23,8 @@ fn child() {
         "write" => write(root, arguments[1].parse().unwrap()),
         "hold" => hold(root),
         "mount" => mount(root),
+        "fly" => super::flights::fly(root, arguments[1], arguments[2].parse().unwrap()),
+        "attempt" => super::flights::attempt(root),
         "rootless" => super::mounts::rootless(root),
         other => panic!("unknown role {other}"),
     }
