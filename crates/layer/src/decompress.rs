@@ -11,22 +11,24 @@ pub enum Detected {
     Gzip,
     /// One or more zstd frames.
     Zstd,
+    /// One or more bzip2 streams, as archives have them and layers must not.
+    Bzip2,
+    /// One or more xz streams, likewise.
+    Xz,
 }
 
 impl Detected {
     /// Looks at the first bytes of a blob; six are enough.
-    ///
-    /// Compressions that layers are known to be in but that are not supported are errors.
-    pub fn of(start: &[u8]) -> Result<Self> {
-        Ok(match start {
+    pub fn of(start: &[u8]) -> Self {
+        match start {
             [0x1f, 0x8b, ..] => Self::Gzip,
             [0x28, 0xb5, 0x2f, 0xfd, ..] => Self::Zstd,
             // A skippable frame, as zstd:chunked and pzstd put in front.
             [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => Self::Zstd,
-            [b'B', b'Z', b'h', b'1'..=b'9', ..] => return Err(Error::Compression("bzip2")),
-            [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => return Err(Error::Compression("xz")),
+            [b'B', b'Z', b'h', b'1'..=b'9', ..] => Self::Bzip2,
+            [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => Self::Xz,
             _ => Self::None,
-        })
+        }
     }
 }
 
@@ -45,19 +47,41 @@ enum Decoder<R: BufRead> {
     Plain(R),
     Gzip(Box<flate2::bufread::MultiGzDecoder<R>>),
     Zstd(zstd::Decoder<'static, R>),
+    Bzip2(Box<bzip2::bufread::MultiBzDecoder<R>>),
+    Xz(Box<lzma_rust2::XzReader<R>>),
 }
 
 impl<R: Read> Decompressor<R> {
-    /// Reads the start of a blob to find out its compression.
-    pub fn new(mut blob: R) -> Result<Self> {
+    /// Reads the start of a layer's blob to find out its compression.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Compression`] for one that no runtime reads in layers; [`Error::Read`].
+    pub fn new(blob: R) -> Result<Self> {
+        let found = Self::archive(blob)?;
+        match found.detected {
+            Detected::Bzip2 => Err(Error::Compression("bzip2")),
+            Detected::Xz => Err(Error::Compression("xz")),
+            _ => Ok(found),
+        }
+    }
+
+    /// Reads the start of any archive to find out its compression, as `tar` does.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Read`].
+    pub fn archive(mut blob: R) -> Result<Self> {
         let mut start = Vec::with_capacity(6);
         blob.by_ref().take(6).read_to_end(&mut start).map_err(Error::Read)?;
-        let detected = Detected::of(&start)?;
+        let detected = Detected::of(&start);
         let input = BufReader::with_capacity(128 << 10, io::Cursor::new(start).chain(blob));
         let decoder = match detected {
             Detected::None => Decoder::Plain(input),
             Detected::Gzip => Decoder::Gzip(Box::new(flate2::bufread::MultiGzDecoder::new(input))),
             Detected::Zstd => Decoder::Zstd(zstd::Decoder::with_buffer(input).map_err(Error::Read)?),
+            Detected::Bzip2 => Decoder::Bzip2(Box::new(bzip2::bufread::MultiBzDecoder::new(input))),
+            Detected::Xz => Decoder::Xz(Box::new(lzma_rust2::XzReader::new(input, true))),
         };
         Ok(Self { decoder, detected })
     }
@@ -74,6 +98,8 @@ impl<R: Read> Read for Decompressor<R> {
             Decoder::Plain(input) => input.read(buffer),
             Decoder::Gzip(decoder) => decoder.read(buffer),
             Decoder::Zstd(decoder) => decoder.read(buffer),
+            Decoder::Bzip2(decoder) => decoder.read(buffer),
+            Decoder::Xz(decoder) => decoder.read(buffer),
         }
     }
 }
@@ -94,7 +120,7 @@ mod tests {
             }
         }
         let mut out = Vec::new();
-        Decompressor::new(Slow(blob))
+        Decompressor::archive(Slow(blob))
             .map_err(|error| error.to_string())?
             .read_to_end(&mut out)
             .map_err(|error| error.to_string())?;
@@ -113,9 +139,22 @@ mod tests {
         assert_eq!(all(b"abc"), Ok(b"abc".to_vec()));
         assert_eq!(all(&gzip(b"abc")), Ok(b"abc".to_vec()));
         assert_eq!(all(&zstd::encode_all(&b"abc"[..], 1).unwrap()), Ok(b"abc".to_vec()));
-        assert!(all(b"BZh91AY").unwrap_err().contains("bzip2"));
-        assert!(all(b"\xfd7zXZ\0").unwrap_err().contains("xz"));
+        assert_eq!(all(&bzip2(b"abc")), Ok(b"abc".to_vec()));
+        assert_eq!(all(&XZ), Ok(b"abc".to_vec()));
+        for (blob, name) in [(bzip2(b"abc"), "bzip2"), (XZ.to_vec(), "xz")] {
+            let refused = Decompressor::new(&*blob).err().unwrap().to_string();
+            assert!(refused.contains(name), "{refused}");
+        }
     }
+
+    fn bzip2(data: &[u8]) -> Vec<u8> {
+        let mut encoder = bzip2::write::BzEncoder::new(Vec::new(), bzip2::Compression::fast());
+        encoder.write_all(data).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    /// What `xz` makes of `abc`.
+    const XZ: [u8; 60] = *b"\xfd7zXZ\0\0\x04\xe6\xd6\xb4F\x02\0!\x01\x16\0\0\0t/\xe5\xa3\x01\0\x02abc\0\0'v'\x1aJ\x09\xd8,\0\x01\x1b\x03\x0b/\xb9\x10\x1f\xb6\xf3}\x01\0\0\0\0\x04YZ";
 
     #[test]
     fn several_members_and_frames_are_one_stream() {
@@ -123,19 +162,23 @@ mod tests {
         let frame = |data: &[u8]| zstd::encode_all(data, 1).unwrap();
         let skippable = b"\x50\x2a\x4d\x18\x03\0\0\0xyz".to_vec();
         assert_eq!(all(&[skippable, frame(b"ab"), frame(b"c")].concat()), Ok(b"abc".to_vec()));
+        assert_eq!(all(&[bzip2(b"ab"), bzip2(b"c")].concat()), Ok(b"abc".to_vec()));
+        assert_eq!(all(&[XZ, XZ].concat()), Ok(b"abcabc".to_vec()));
     }
 
     #[test]
     fn damage_and_truncation_are_errors() {
         let text = b"some text that is long enough to be compressed, some text that is long enough";
-        for blob in [gzip(text), zstd::encode_all(&text[..], 1).unwrap()] {
+        for blob in [gzip(text), zstd::encode_all(&text[..], 1).unwrap(), bzip2(text), XZ.to_vec()] {
             for cut in 7..blob.len() {
                 assert!(all(&blob[..cut]).is_err(), "cut at {cut} of {}", blob.len());
             }
         }
-        let mut bad = gzip(text);
-        let crc = bad.len() - 6;
-        bad[crc] ^= 1;
-        assert!(all(&bad).is_err());
+        let (gzip, bzip2) = (gzip(text), bzip2(text));
+        let (gzip_crc, bzip2_crc, xz_check) = (gzip.len() - 6, 12, 34);
+        for (mut bad, at) in [(gzip, gzip_crc), (bzip2, bzip2_crc), (XZ.to_vec(), xz_check)] {
+            bad[at] ^= 1;
+            assert!(all(&bad).is_err(), "{at}");
+        }
     }
 }

@@ -37,6 +37,14 @@ pub enum FileError {
         /// What is wrong with it.
         source: cooper_layer::Error,
     },
+    /// A hard link of an archive leads to nothing in it.
+    #[error("failed to unpack `{path}`: it is a hard link to `{target}`, which is not in the destination")]
+    Link {
+        /// The link.
+        path: String,
+        /// Where it leads.
+        target: String,
+    },
     /// Something that is not done here.
     #[error("{0} is not supported")]
     Unsupported(&'static str),

@@ -30,13 +30,7 @@ pub(super) fn unpack(copy: &Copy, source: &View<'_>, src: &[u8], dest: &Root) ->
         source.root.open_exact(path, flags).map(File::from).map_err(FileError::io("open", path.as_bytes()))
     };
     let limits = Limits::default();
-    let input = match Decompressor::new(open(&path)?) {
-        Ok(input) => input,
-        Err(cooper_layer::Error::Compression(_)) => {
-            return Err(FileError::Unsupported("unpacking an archive that bzip2 or xz compressed"));
-        }
-        Err(_) => return Ok(false),
-    };
+    let Ok(input) = Decompressor::archive(open(&path)?) else { return Ok(false) };
     let mut archive = Reader::new(input, limits.extensions);
     // Whatever does not begin as an archive is a file like any other.
     let Ok(Some(first)) = archive.next() else { return Ok(false) };
@@ -158,7 +152,8 @@ impl Unpacking<'_> {
             MemberKind::HardLink => {
                 let first = View::whole(self.root).find(&joined(&clean(&member.link)), false)?;
                 if first.meta.is_none_or(|meta| meta.is_dir()) {
-                    return Err(error(Errno::NOENT));
+                    let target = String::from_utf8_lossy(&member.link).into_owned();
+                    return Err(FileError::Link { path: text(path.as_bytes()), target });
                 }
                 let from =
                     self.root.open_parent(&first.path).map_err(FileError::io("unpack", path.as_bytes()))?;

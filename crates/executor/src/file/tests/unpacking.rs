@@ -78,7 +78,7 @@ fn of_every_compression() {
 #[test]
 fn what_is_no_archive_is_copied() {
     let gzip = compressed(b"no archive", Compression::Gzip { level: 6 });
-    for file in [&b""[..], b"text", &[0; 10240], &gzip, &gzip[..20]] {
+    for file in [&b""[..], b"text", &[0; 10240], &gzip, &gzip[..20], b"BZh91AY&SY", b"\xfd7zXZ\0"] {
         let two = Two::new("", "");
         std::fs::write(two.from.path().join("t.tar"), file).unwrap();
         let copy = Copy { unpack: true, ..dockerfile("t.tar", "/o/") };
@@ -86,10 +86,6 @@ fn what_is_no_archive_is_copied() {
         apply(&Action::Copy(copy), &root, Some(&Root::open(two.from.path()).unwrap())).unwrap();
         assert_eq!(std::fs::read(two.to.path().join("o/t.tar")).unwrap(), file);
     }
-    assert_eq!(
-        add(b"BZh91AY&SY", "", "/o"),
-        Err("unpacking an archive that bzip2 or xz compressed is not supported".into())
-    );
 }
 
 #[test]
@@ -158,12 +154,12 @@ fn hostile_archives_stay_inside() {
         (
             "a hard link out",
             vec![member("h", HardLink, 0o644, "../outside")],
-            Err("failed to unpack `/h`: No such file or directory (os error 2)"),
+            Err("failed to unpack `/h`: it is a hard link to `../outside`, which is not in the destination"),
         ),
         (
             "a hard link through a link",
             vec![link("up", ".."), member("h", HardLink, 0o644, "up/outside")],
-            Err("failed to unpack `/h`: No such file or directory (os error 2)"),
+            Err("failed to unpack `/h`: it is a hard link to `up/outside`, which is not in the destination"),
         ),
         ("the root as a file", vec![file("/")], Err("invalid path `/`")),
         (
