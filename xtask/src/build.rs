@@ -79,7 +79,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 
 /// Compiles the command line and returns its path.
 pub(crate) fn cooper(root: &Path, release: bool) -> Result<PathBuf> {
-    let mut command = sh::command("cargo", ["build", "--quiet", "--package", "cooper-cli"]);
+    let mut command = sh::command("cargo", ["build", "--package", "cooper-cli"]);
     if release {
         command.arg("--release");
     }
