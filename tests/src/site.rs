@@ -96,7 +96,7 @@ fn connection(stream: &TcpStream, state: &Mutex<State>) -> io::Result<()> {
         let head = request.method == "HEAD";
         let (answer, cut) = {
             let mut state = lock(state);
-            let page = state.pages.get_mut(&request.path);
+            let page = state.pages.get_mut(request.path.split('?').next().unwrap_or_default());
             let (answer, cut) = page.map_or_else(
                 || (Answer::new(404, "text/plain", b"nothing here".to_vec()), None),
                 |page| {

@@ -36,11 +36,11 @@ Examples:
 /// Flags of `cooper build`.
 #[derive(Debug, Args)]
 pub(crate) struct Build {
-    /// The context: the folder that COPY and ADD read from.
+    /// The context, what COPY and ADD read from: a folder, a git repository, the URL of an archive, or `-`.
     #[arg(value_name = "PATH")]
     pub(crate) context: PathBuf,
 
-    /// The Dockerfile [default: PATH/Dockerfile].
+    /// The Dockerfile [default: PATH/Dockerfile]; `-` is standard input.
     #[arg(short, long, value_name = "FILE")]
     pub(crate) file: Option<PathBuf>,
 
@@ -60,7 +60,7 @@ pub(crate) struct Build {
     #[arg(long = "build-arg", value_name = "NAME[=VALUE]")]
     pub(crate) build_args: Vec<String>,
 
-    /// A further context, or what an image name stands for: `NAME=DIR | docker-image://REF | oci-layout://DIR[:TAG|@DIGEST]`.
+    /// A further context, or what an image name stands for: `NAME=DIR | URL | docker-image://REF | oci-layout://DIR[:TAG|@DIGEST]`.
     #[arg(long = "build-context", value_name = "NAME=SOURCE")]
     pub(crate) build_contexts: Vec<String>,
 

@@ -15,6 +15,7 @@ use tokio::runtime::Runtime as Tokio;
 
 use crate::args::{Build, Network, Progress};
 use crate::call::{self, Call};
+use crate::context::{self, Inputs};
 use crate::missing::Roots;
 use crate::output::{self, Kind};
 use crate::paths;
@@ -53,19 +54,21 @@ pub(crate) fn plain(error: Error) -> anyhow::Error {
 
 /// Runs the build.
 pub(crate) fn run(root: Option<&Path>, args: &Build) -> Result<()> {
-    let spec = spec(args)?;
+    let inputs = context::of(args)?;
+    let mut spec = spec(args, &inputs)?;
     if let Some(call) = Call::of(args)? {
-        return call::run(root, args, call, &spec);
+        return call::run(root, args, call, &inputs, spec);
     }
-    let dockerfile = spec.dockerfile.0.join(&spec.dockerfile.1);
-    let name = spec.dockerfile.1.clone();
-    let roots = Roots::of(&spec);
     let to_stdout = spec
         .outputs
         .iter()
         .any(|output| matches!(output, Output::Oci { dest: Dest::Stdout, .. } | Output::Tar(Dest::Stdout)));
     let Opened { engine, tokio, logins } = engine(root, args.runtime.as_deref())?;
-    let show = Arc::new(Mutex::new(Show::new(args.shown(), Some(dockerfile.clone()))));
+    let _stdin = inputs.read(&mut spec)?;
+    let roots = Roots::of(&spec);
+    let name = spec.dockerfile.1.clone();
+    let dockerfile = spec.dockerfile.0.as_deref().or(spec.context.folder()).map(|dir| dir.join(&name));
+    let show = Arc::new(Mutex::new(Show::new(args.shown(), dockerfile.clone())));
     let cancel = Cancel::new();
     let observer = {
         let show = show.clone();
@@ -83,7 +86,7 @@ pub(crate) fn run(root: Option<&Path>, args: &Build) -> Result<()> {
     let report = match result {
         Ok(report) => report,
         Err(error) => {
-            let source = std::fs::read_to_string(&dockerfile).ok().map(|text| (name, text));
+            let source = dockerfile.and_then(|path| Some((name, std::fs::read_to_string(path).ok()?)));
             let log = match &error {
                 Error::FailedStep(step) => show.last_lines(step.vertex),
                 _ => (Vec::new(), 0),
@@ -159,33 +162,12 @@ fn usage(text: String) -> anyhow::Error {
 }
 
 /// Says in the engine's terms what the flags ask for.
-fn spec(args: &Build) -> Result<JobSpec> {
-    let context = args.context.clone();
-    let given = context.display();
-    match std::fs::metadata(&context) {
-        Ok(meta) if meta.is_dir() => {}
-        Ok(_) => return Err(usage(format!("the context `{given}` is no folder"))),
-        Err(_) if given.to_string() == "-" || given.to_string().contains("://") => {
-            return Err(usage(format!(
-                "the context `{given}`: only folders can be contexts so far; unpack or clone it first"
-            )));
-        }
-        Err(error) => return Err(usage(format!("cannot open the context `{given}`: {error}"))),
-    }
+fn spec(args: &Build, inputs: &Inputs) -> Result<JobSpec> {
     for name in &args.tags {
         if let Err(error) = Reference::parse_normalized(name) {
             return Err(usage(format!("-t `{name}`: {error}")));
         }
     }
-    let dockerfile = match &args.file {
-        None => (context.clone(), "Dockerfile".to_owned()),
-        Some(file) => {
-            let name = file.file_name().and_then(|name| name.to_str());
-            let name = name.ok_or_else(|| usage(format!("`{}` names no file", file.display())))?;
-            let dir = file.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
-            (dir.to_owned(), name.to_owned())
-        }
-    };
     let mut opts = BTreeMap::new();
     if let Some(target) = &args.target {
         opts.insert("target".to_owned(), target.clone());
@@ -245,8 +227,8 @@ fn spec(args: &Build) -> Result<JobSpec> {
     }
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
     Ok(JobSpec {
-        context,
-        dockerfile,
+        context: inputs.context.clone(),
+        dockerfile: inputs.dockerfile.clone(),
         opts,
         contexts,
         jobs: args.jobs.map_or(2 * processors, |jobs| jobs as usize),
@@ -262,13 +244,13 @@ fn named_context(text: &str) -> Result<(String, NamedContext)> {
         return Err(usage(format!("--build-context `{text}` is not NAME=SOURCE")));
     };
     let context = match source.split_once("://") {
+        _ if context::is_remote(source) && !Path::new(source).is_dir() => {
+            NamedContext::Remote(source.to_owned())
+        }
         Some(("docker-image", image)) => NamedContext::Image(image.to_owned()),
         Some(("oci-layout", layout)) => {
             // A relative folder is relative to where the command runs, whatever the process does later.
             NamedContext::Layout(std::path::absolute(layout)?.to_string_lossy().into_owned())
-        }
-        Some((scheme @ ("git" | "http" | "https"), _)) => {
-            return Err(usage(format!("--build-context `{name}`: {scheme} sources are not there yet")));
         }
         Some((scheme, _)) => {
             return Err(usage(format!("--build-context `{name}`: there is no source `{scheme}://`")));

@@ -12,6 +12,7 @@ use cooper_frontend::{Lint, Outline, SourceText, Target};
 
 use crate::args::Build;
 use crate::build::{self, Opened};
+use crate::context::Inputs;
 use crate::report::{Found, Usage};
 use crate::show::Show;
 
@@ -104,12 +105,20 @@ impl Call {
 /// # Errors
 ///
 /// Those of reading the Dockerfile; what the checks find is [`Found`].
-pub(crate) fn run(root: Option<&Path>, args: &Build, call: Call, spec: &JobSpec) -> Result<()> {
+pub(crate) fn run(
+    root: Option<&Path>,
+    args: &Build,
+    call: Call,
+    inputs: &Inputs,
+    mut spec: JobSpec,
+) -> Result<()> {
     if call.method == Method::Describe {
         print!("{}", if call.json { json::describe() } else { text::describe() });
         return Ok(());
     }
     let Opened { engine, tokio, .. } = build::engine(root, args.runtime.as_deref())?;
+    let _stdin = inputs.read(&mut spec)?;
+    let spec = &spec;
     let show = Arc::new(Mutex::new(Show::new(args.shown(), None)));
     let observer = {
         let show = show.clone();

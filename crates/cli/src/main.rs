@@ -10,6 +10,7 @@
 mod args;
 mod build;
 mod call;
+mod context;
 mod debug;
 mod missing;
 mod output;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use cooper_dockerfile::ignore::{self, Matcher};
 use cooper_dockerfile::instruction::{self, Instruction, Item};
-use cooper_engine::{FailedStep, JobSpec, NamedContext};
+use cooper_engine::{Context, FailedStep, JobSpec, NamedContext};
 use cooper_frontend::nearest;
 
 /// Entries of a folder that are looked at for a name that is near; a context may hold very many files.
@@ -17,16 +17,16 @@ const SUGGESTIONS: usize = 3;
 /// The folders that a build reads.
 #[derive(Debug, Default)]
 pub(crate) struct Roots {
-    context: PathBuf,
-    /// The folder of the Dockerfile, and its name there.
-    dockerfile: (PathBuf, String),
+    context: Option<Context>,
+    /// The folder of the Dockerfile, if it is not that of the context, and its name there.
+    dockerfile: (Option<PathBuf>, String),
     contexts: BTreeMap<String, NamedContext>,
 }
 
 impl Roots {
     pub(crate) fn of(spec: &JobSpec) -> Self {
         Self {
-            context: spec.context.clone(),
+            context: Some(spec.context.clone()),
             dockerfile: spec.dockerfile.clone(),
             contexts: spec.contexts.clone(),
         }
@@ -35,10 +35,12 @@ impl Roots {
     /// The file with the ignore patterns of the context, by the name that a person knows it by, and its text.
     fn ignore_file(&self) -> Option<(String, Vec<u8>)> {
         let own = format!("{}.dockerignore", self.dockerfile.1);
-        let text = std::fs::read(self.dockerfile.0.join(&own)).ok().map(|text| (own, text));
+        let context = self.context.as_ref().and_then(Context::folder)?;
+        let dockerfile = self.dockerfile.0.as_deref().unwrap_or(context);
+        let text = std::fs::read(dockerfile.join(&own)).ok().map(|text| (own, text));
         text.or_else(|| {
             let name = ".dockerignore".to_owned();
-            std::fs::read(self.context.join(&name)).ok().map(|text| (name, text))
+            std::fs::read(context.join(&name)).ok().map(|text| (name, text))
         })
     }
 }
@@ -96,11 +98,21 @@ fn instruction_of(step: &FailedStep, text: &str) -> Option<Instruction> {
 }
 
 fn in_context(path: &str, roots: &Roots) -> Missing {
-    let mut notes = vec![format!("looked for in the build context, the folder `{}`", shown(&roots.context))];
+    let context = match &roots.context {
+        Some(Context::Folder(folder)) => folder,
+        Some(Context::Remote(address)) => {
+            return Missing {
+                notes: vec![format!("looked for in the build context, `{address}`")],
+                help: None,
+            };
+        }
+        None => return Missing::default(),
+    };
+    let mut notes = vec![format!("looked for in the build context, the folder `{}`", shown(context))];
     let ignore = roots.ignore_file();
     let patterns = ignore.as_ref().map(|(_, text)| ignore::parse(text)).unwrap_or_default();
     let matcher = Matcher::new(&patterns).unwrap_or_default();
-    let is_there = roots.context.join(path).symlink_metadata().is_ok();
+    let is_there = context.join(path).symlink_metadata().is_ok();
     if let (true, true, Some((name, text))) = (is_there, matcher.matches(path), &ignore) {
         if let Some((line, pattern)) = hiding_line(text, path) {
             notes.push(format!("it is there, and line {line} of `{name}` hides it: `{pattern}`"));
@@ -108,7 +120,7 @@ fn in_context(path: &str, roots: &Roots) -> Missing {
         let help = format!("remove that line, or add `!{path}` below it");
         return Missing { notes, help: Some(help) };
     }
-    Missing { notes, help: near(&roots.context, path, &matcher) }
+    Missing { notes, help: near(context, path, &matcher) }
 }
 
 /// A folder as it is found from anywhere: `.` says nothing in a log.
@@ -209,8 +221,8 @@ mod tests {
         };
         let lib = folder.path().join("lib");
         let roots = Roots {
-            context: folder.path().to_owned(),
-            dockerfile: (folder.path().to_owned(), "Dockerfile".to_owned()),
+            context: Some(Context::Folder(folder.path().to_owned())),
+            dockerfile: (None, "Dockerfile".to_owned()),
             contexts: BTreeMap::from([("lib".to_owned(), NamedContext::Folder(lib))]),
         };
         let source = Some(("Dockerfile".to_owned(), text));

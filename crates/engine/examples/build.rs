@@ -46,8 +46,8 @@ async fn build(mode: Mode) -> Result<(), Box<dyn Error>> {
     let engine = Engine::open(&settings, Arc::new(Known::anonymous()))?;
     let archive = scratch.path().join("greeting.tar");
     let spec = JobSpec {
-        context: context.clone(),
-        dockerfile: (context, "Dockerfile".into()),
+        context: cooper_engine::Context::Folder(context),
+        dockerfile: (None, "Dockerfile".into()),
         opts: Default::default(),
         contexts: Default::default(),
         jobs: 2,

@@ -12,6 +12,8 @@ use cooper_oci::{Digest, Platform, Timestamp};
 
 use crate::error::Error;
 use crate::events::Events;
+use crate::job::Engine;
+use crate::remote;
 use crate::sources::Sources;
 
 /// A frontend asks for the Dockerfile, then for its ignore file, then for images; more rounds than this are a defect.
@@ -19,6 +21,7 @@ const ROUNDS: usize = 32;
 
 /// Converts the Dockerfile, answering whatever is asked.
 pub(crate) async fn converted(
+    engine: &Engine,
     request: &Request,
     sources: &Arc<Sources>,
     events: &Arc<Events>,
@@ -34,21 +37,23 @@ pub(crate) async fn converted(
         });
         (outcome, checked.warnings)
     };
-    Ok(rounds(request, convert, sources, events).await?.0)
+    Ok(rounds(engine, request, convert, sources, events).await?.0)
 }
 
 /// Asks something about the Dockerfile, answering whatever is asked back.
 pub(crate) async fn answered<T>(
+    engine: &Engine,
     request: &Request,
     ask: impl Fn(&Request, &Answers) -> Result<Answered<T>, cooper_frontend::Error>,
     sources: &Arc<Sources>,
     events: &Arc<Events>,
 ) -> Result<(T, Arc<SourceText>), Error> {
-    rounds(request, |request, answers| (ask(request, answers), Vec::new()), sources, events).await
+    rounds(engine, request, |request, answers| (ask(request, answers), Vec::new()), sources, events).await
 }
 
 /// Asks until there is an answer; the warnings are told if it is a failure, for they may be the reason.
 async fn rounds<T>(
+    engine: &Engine,
     request: &Request,
     ask: impl Fn(&Request, &Answers) -> (Result<Answered<T>, cooper_frontend::Error>, Vec<Warning>),
     sources: &Arc<Sources>,
@@ -73,7 +78,7 @@ async fn rounds<T>(
                 syntax(Some(&source), Some(events))?;
                 return Ok((found, source));
             }
-            Ok(Answered::Missing(asks)) => answer(asks, &mut answers, sources, events).await?,
+            Ok(Answered::Missing(asks)) => answer(engine, asks, &mut answers, sources, events).await?,
         }
     }
     Err(Error::Unsupported("a frontend that never has enough answers".into()))
@@ -108,16 +113,25 @@ fn syntax(source: Option<&Arc<SourceText>>, events: Option<&Arc<Events>>) -> Res
 }
 
 async fn answer(
+    engine: &Engine,
     asks: Vec<Ask>,
     answers: &mut Answers,
     sources: &Arc<Sources>,
     events: &Arc<Events>,
 ) -> Result<(), Error> {
     let mut images = tokio::task::JoinSet::new();
+    // What cannot be read for one question cannot be for the next.
+    let mut unreadable: Option<(Vec<u8>, String)> = None;
     for ask in asks {
         match ask {
             Ask::File { question, .. } => {
-                let answer = read(&question, sources);
+                let answer = match &unreadable {
+                    Some((definition, error)) if *definition == question.definition => Err(error.clone()),
+                    _ => read(engine, &question, sources, events).await,
+                };
+                if let Err(error) = &answer {
+                    unreadable = Some((question.definition.clone(), error.clone()));
+                }
                 answers.files.insert(question, answer);
             }
             Ask::Image { question, name } => {
@@ -162,17 +176,34 @@ async fn image(question: &ImageQuestion, sources: &Sources) -> Result<ResolvedIm
     }
 }
 
-/// Reads a file of a local source.
-fn read(question: &FileQuestion, sources: &Sources) -> Result<Option<Vec<u8>>, String> {
+/// Reads a file of a local source, or of whatever a graph stands for.
+async fn read(
+    engine: &Engine,
+    question: &FileQuestion,
+    sources: &Arc<Sources>,
+    events: &Arc<Events>,
+) -> Result<Option<Vec<u8>>, String> {
     let graph = decode_definition(&question.definition).and_then(|definition| Graph::new(&definition));
     let graph = graph.map_err(|error| chain(&error))?;
-    let [vertex] = graph.vertices.as_slice() else {
-        return Err("files of anything but a local source are not supported yet".into());
-    };
-    let Op::Source(source) = &vertex.op else {
-        return Err("files of anything but a local source are not supported yet".into());
-    };
-    let name = source.identifier.strip_prefix("local://").unwrap_or_default();
+    if let [vertex] = graph.vertices.as_slice()
+        && let Op::Source(source) = &vertex.op
+        && let Some(name) = source.identifier.strip_prefix("local://")
+    {
+        return in_folder(name, question, sources);
+    }
+    let read = remote::file(engine, question, sources, events).await;
+    read.map_err(|error| {
+        if error.is_unreachable() {
+            sources.unreachable.store(true, Ordering::Relaxed);
+        }
+        match &error {
+            Error::Step { error, .. } => chain(error),
+            error => chain(error),
+        }
+    })
+}
+
+fn in_folder(name: &str, question: &FileQuestion, sources: &Sources) -> Result<Option<Vec<u8>>, String> {
     let folder =
         sources.folders.get(name).ok_or_else(|| format!("nobody offers the local source `{name}`"))?;
     let path = folder.join(question.path.trim_start_matches('/'));

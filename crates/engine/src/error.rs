@@ -76,6 +76,19 @@ pub enum Error {
     Stalled,
 }
 
+impl Error {
+    /// Returns whether a step failed because there was no connection at all.
+    pub fn is_unreachable(&self) -> bool {
+        match self {
+            Self::Source(error) => error.is_unreachable(),
+            Self::Step { error, .. } => {
+                matches!(&**error, StepError::Source(error) if error.is_unreachable())
+            }
+            _ => false,
+        }
+    }
+}
+
 /// A step that failed, for whoever draws the message.
 #[derive(Debug)]
 pub struct FailedStep {

@@ -20,6 +20,7 @@ use crate::spec::{Dest, Output};
 use crate::work::Work;
 
 /// What is to be made of the results.
+#[derive(Default)]
 pub(crate) struct Export {
     pub(crate) outputs: Vec<Output>,
     pub(crate) names: Vec<String>,

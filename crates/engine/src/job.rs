@@ -9,11 +9,11 @@ use cooper_frontend::{
     Answered, Answers, Lint, Outline, Request, SourceText, Target, UnknownArg, UnusedStage, Warning,
 };
 use cooper_layer::Owners;
-use cooper_llb::{Graph, decode_definition};
+use cooper_llb::{Vertex, decode_definition};
 use cooper_oci::Platform;
 use cooper_progress::EventKind;
 use cooper_registry::{Auth, Client, Web};
-use cooper_solver::{Node, Nonce, VertexId};
+use cooper_solver::{Node, VertexId};
 use cooper_source::{ImageName, Images, Urls};
 use cooper_store::Store;
 use tempfile::TempDir;
@@ -23,11 +23,12 @@ use crate::drive::drive;
 use crate::error::{Error, FailedStep};
 use crate::events::{Events, Merge, Observer, RanStep, place};
 use crate::export::{Export, ExportPlatform, Exported};
+use crate::graph::Nodes;
 use crate::settings::Settings;
 use crate::sources::Sources;
 use crate::spaces::Spaces;
-use crate::spec::{JobSpec, NamedContext};
-use crate::work::{Shared, Work, edge, vertex_id};
+use crate::spec::{Context, JobSpec, NamedContext};
+use crate::work::{Shared, Work};
 
 /// What all builds of a process share.
 pub struct Engine {
@@ -136,7 +137,7 @@ impl Engine {
         ask: impl Fn(&Request, &Answers) -> Result<Answered<T>, cooper_frontend::Error>,
     ) -> Result<(T, Arc<SourceText>), Error> {
         let (sources, request) = self.prepare(spec).await?;
-        answered(&request, ask, &Arc::new(sources), &Arc::new(Events::new(observer))).await
+        answered(self, &request, ask, &Arc::new(sources), &Arc::new(Events::new(observer))).await
     }
 
     /// Runs a build to its end.
@@ -151,42 +152,21 @@ impl Engine {
         let (sources, request) = self.prepare(&spec).await?;
         let sources = Arc::new(sources);
         let built = tokio::select! {
-            built = converted(&request, &sources, &events) => built?,
+            built = converted(self, &request, &sources, &events) => built?,
             () = cancel.cancelled() => return Err(Error::Cancelled),
         };
         for warning in &built.warnings {
             events.warning(warning, Some(&built.source));
         }
-        let mut vertices = HashMap::new();
-        let mut nodes = Vec::new();
+        let mut graph = Nodes::default();
         let mut targets = Vec::new();
         let mut platforms = Vec::new();
-        let nonce = crate::nonce();
         for platform in &built.platforms {
             let mut target = None;
             // What is exported comes first; the others only have to be made.
             for (number, bytes) in std::iter::once(&platform.definition).chain(&platform.others).enumerate() {
                 let definition = decode_definition(bytes).map_err(Error::Graph)?;
-                let graph = Graph::new(&definition).map_err(Error::Graph)?;
-                events.graph(&graph.vertices, &platform.steps);
-                let mut ids = Vec::new();
-                for vertex in graph.vertices {
-                    let nonce = vertex.meta.ignore_cache.then_some(nonce);
-                    let id = vertex_id(&vertex, nonce.as_ref());
-                    let inputs = vertex.inputs.iter().filter_map(|input| edge(&ids, *input)).collect();
-                    let is_source = matches!(vertex.op, cooper_llb::Op::Source(_));
-                    nodes.push(Node {
-                        vertex: id,
-                        inputs,
-                        outputs: vertex.outputs,
-                        pin: is_source,
-                        // A source is what it is; only steps can be run again.
-                        nonce: nonce.filter(|_| !is_source).map(Nonce),
-                    });
-                    vertices.insert(id, Arc::new(vertex));
-                    ids.push(id);
-                }
-                if let Some(root) = graph.root.and_then(|root| edge(&ids, root)) {
+                if let Some(root) = graph.add(&definition, &platform.steps, &events)? {
                     if number == 0 {
                         target = Some(targets.len());
                     }
@@ -201,20 +181,9 @@ impl Engine {
                 epoch: platform.epoch,
             });
         }
-        let work = Arc::new(Work {
-            store: self.store.clone(),
-            executor: self.executor(false)?,
-            forced_executor: self.executor(true)?,
-            vertices,
-            results: Default::default(),
-            sources,
-            events: events.clone(),
-            export: Export { outputs: spec.outputs, names: spec.names, platforms },
-            pinned: Default::default(),
-            ran: Default::default(),
-            changed: Default::default(),
-            makers: Default::default(),
-        });
+        let Nodes { nodes, vertices, .. } = graph;
+        let export = Export { outputs: spec.outputs, names: spec.names, platforms };
+        let work = Arc::new(self.work(&sources, &events, vertices, export)?);
         let readers = readers(&nodes);
         let exported = drive(Arc::new(Shared(work.clone())), nodes, targets, spec.jobs, cancel).await;
         let exported = exported.map_err(|error| attributed(error, &work, &readers));
@@ -232,6 +201,30 @@ impl Engine {
         Ok(Report { exported, ran, merged, cached, unused, unknown_args, warnings, took })
     }
 
+    /// Prepares for the steps of a graph.
+    pub(crate) fn work(
+        &self,
+        sources: &Arc<Sources>,
+        events: &Arc<Events>,
+        vertices: HashMap<VertexId, Arc<Vertex>>,
+        export: Export,
+    ) -> Result<Work, Error> {
+        Ok(Work {
+            store: self.store.clone(),
+            executor: self.executor(false)?,
+            forced_executor: self.executor(true)?,
+            vertices,
+            results: Default::default(),
+            sources: sources.clone(),
+            events: events.clone(),
+            export,
+            pinned: Default::default(),
+            ran: Default::default(),
+            changed: Default::default(),
+            makers: Default::default(),
+        })
+    }
+
     fn executor(&self, forced: bool) -> Result<LocalExecutor, Error> {
         let config = Config {
             runtime: self.runtime.clone(),
@@ -245,10 +238,21 @@ impl Engine {
     /// Translates the description into what the frontend and the sources are told.
     async fn prepare(&self, spec: &JobSpec) -> Result<(Sources, Request), Error> {
         let mut opts = spec.opts.clone();
-        let mut folders = BTreeMap::from([
-            ("context".to_owned(), spec.context.clone()),
-            ("dockerfile".to_owned(), spec.dockerfile.0.clone()),
-        ]);
+        let mut folders = BTreeMap::new();
+        let mut dockerfile = spec.dockerfile.0.clone();
+        match &spec.context {
+            Context::Folder(path) => {
+                folders.insert("context".to_owned(), path.clone());
+                dockerfile.get_or_insert_with(|| path.clone());
+            }
+            Context::Remote(address) => {
+                opts.insert("context".to_owned(), address.clone());
+                if dockerfile.is_some() {
+                    opts.insert("dockerfilekey".to_owned(), "dockerfile".to_owned());
+                }
+            }
+        }
+        folders.extend(dockerfile.map(|path| ("dockerfile".to_owned(), path)));
         let mut layouts = BTreeMap::new();
         opts.insert("filename".to_owned(), spec.dockerfile.1.clone());
         for (number, (name, context)) in spec.contexts.iter().enumerate() {
@@ -258,6 +262,7 @@ impl Engine {
                     format!("local:{name}")
                 }
                 NamedContext::Image(reference) => format!("docker-image://{reference}"),
+                NamedContext::Remote(address) => address.clone(),
                 NamedContext::Layout(text) => {
                     let image = ImageName::layout(text);
                     let found = self.images.resolve(&image, &Platform::host()).await?;

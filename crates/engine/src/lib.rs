@@ -10,7 +10,7 @@
 //!
 //! ```no_run
 //! use std::sync::Arc;
-//! use cooper_engine::{Cancel, Dest, Engine, JobSpec, Known, Output, Runtime, Settings};
+//! use cooper_engine::{Context, Cancel, Dest, Engine, JobSpec, Known, Output, Runtime, Settings};
 //!
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
 //! let settings = Settings {
@@ -21,8 +21,8 @@
 //! };
 //! let engine = Engine::open(&settings, Arc::new(Known::anonymous()))?;
 //! let spec = JobSpec {
-//!     context: ".".into(),
-//!     dockerfile: (".".into(), "Dockerfile".into()),
+//!     context: Context::Folder(".".into()),
+//!     dockerfile: (None, "Dockerfile".into()),
 //!     opts: Default::default(),
 //!     contexts: Default::default(),
 //!     jobs: 4,
@@ -43,9 +43,11 @@ mod drive;
 mod error;
 mod events;
 mod export;
+mod graph;
 mod job;
 mod keep;
 mod key;
+mod remote;
 mod results;
 mod run;
 mod select;
@@ -65,7 +67,7 @@ pub use events::{Merge, Observer, RanStep};
 pub use export::Exported;
 pub use job::{Engine, Report};
 pub use settings::{Settings, registries};
-pub use spec::{Dest, JobSpec, NamedContext, Output};
+pub use spec::{Context, Dest, JobSpec, NamedContext, Output};
 
 /// Returns 32 bytes that no other call returns: for what must not be equal to anything earlier.
 fn nonce() -> [u8; 32] {

@@ -31,7 +31,12 @@ pub(crate) struct Sources {
     /// A registry could not be reached, which is nothing that the Dockerfile can be blamed for.
     pub(crate) unreachable: AtomicBool,
     opened: Mutex<HashMap<(String, String), Arc<Folder>>>,
+    /// What addresses gave, by the source's vertex: asked for once, and so the same for the whole build.
+    fetched: Mutex<HashMap<Digest, Fetched>>,
 }
+
+/// What an address gave, once it has.
+type Fetched = Arc<tokio::sync::OnceCell<LayerId>>;
 
 /// Told how many bytes came, and how many there are.
 type Progress = dyn Fn(u64, u64) + Send + Sync;
@@ -87,6 +92,7 @@ impl Sources {
             nonce: crate::nonce(),
             unreachable: AtomicBool::new(false),
             opened: Mutex::default(),
+            fetched: Mutex::default(),
         }
     }
 
@@ -117,24 +123,37 @@ impl Sources {
                 let layers = self.images.register(&image).await?;
                 Ok(Pinned::Image(layers.into()))
             }
-            "git" => {
-                let tree = git_tree(source, name)?;
-                let id = format!("fetching {}", tree.remote.rsplit('/').next().unwrap_or_default());
-                events.status(vertex, &id, 0, None, false);
-                let layer =
-                    Repositories::new(self.store.clone()).resolve(&tree, &GitLogin::default()).await?;
-                events.status(vertex, &id, 1, Some(1), true);
-                Ok(Pinned::Image([layer].into()))
-            }
-            "http" | "https" => {
-                let file = url_file(source)?;
-                let (shown, id) = (events.clone(), format!("downloading {}", file.name));
-                let progress = move |current, total| shown.status(vertex, &id, current, total, false);
-                let layer = self.urls.resolve(&file, progress).await?;
-                Ok(Pinned::Image([layer].into()))
+            "git" | "http" | "https" => {
+                let fetched = {
+                    let mut all = self.fetched.lock().unwrap_or_else(PoisonError::into_inner);
+                    all.entry(vertex).or_default().clone()
+                };
+                let layer = fetched.get_or_try_init(|| self.fetch(events, source, vertex)).await?;
+                Ok(Pinned::Image([*layer].into()))
             }
             _ => Err(StepError::Unsupported(format!("source `{}`", source.identifier))),
         }
+    }
+
+    /// Brings what an address names into the store.
+    async fn fetch(
+        &self,
+        events: &Arc<Events>,
+        source: &pb::SourceOp,
+        vertex: Digest,
+    ) -> Result<LayerId, StepError> {
+        if let Some(name) = source.identifier.strip_prefix("git://") {
+            let tree = git_tree(source, name)?;
+            let id = format!("fetching {}", tree.remote.rsplit('/').next().unwrap_or_default());
+            events.status(vertex, &id, 0, None, false);
+            let layer = Repositories::new(self.store.clone()).resolve(&tree, &GitLogin::default()).await?;
+            events.status(vertex, &id, 1, Some(1), true);
+            return Ok(layer);
+        }
+        let file = url_file(source)?;
+        let (shown, id) = (events.clone(), format!("downloading {}", file.name));
+        let progress = move |current, total| shown.status(vertex, &id, current, total, false);
+        Ok(self.urls.resolve(&file, progress).await?)
     }
 
     /// Reads a name of an image as it stands in LLB. `layout` says that it lies in an OCI layout, and in which.

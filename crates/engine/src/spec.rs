@@ -1,17 +1,17 @@
 //! What is to be built, as data.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use cooper_layer::Compression;
 
 /// One build: where things are, what the frontend is told, what is to come out.
 #[derive(Debug, Clone)]
 pub struct JobSpec {
-    /// The folder that COPY and ADD read from.
-    pub context: PathBuf,
-    /// The folder that the Dockerfile is in, and its name there.
-    pub dockerfile: (PathBuf, String),
+    /// What COPY and ADD read from.
+    pub context: Context,
+    /// The folder that the Dockerfile is in (`None` for that of the context), and its name there.
+    pub dockerfile: (Option<PathBuf>, String),
     /// Options of the frontend by BuildKit's names: `target`, `build-arg:NAME`, `label:NAME`, `platform`, ….
     pub opts: BTreeMap<String, String>,
     /// Named contexts, which stand for stages and images of their name.
@@ -24,6 +24,25 @@ pub struct JobSpec {
     pub outputs: Vec<Output>,
 }
 
+/// What COPY and ADD read from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Context {
+    /// A folder.
+    Folder(PathBuf),
+    /// A git repository, an archive, or a Dockerfile alone, by its address.
+    Remote(String),
+}
+
+impl Context {
+    /// Returns the folder, if it is one.
+    pub fn folder(&self) -> Option<&Path> {
+        match self {
+            Self::Folder(path) => Some(path),
+            Self::Remote(_) => None,
+        }
+    }
+}
+
 /// What a named context is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum NamedContext {
@@ -31,6 +50,8 @@ pub enum NamedContext {
     Folder(PathBuf),
     /// An image of a registry, by its name.
     Image(String),
+    /// A git repository or an archive, by its address.
+    Remote(String),
     /// An image of an OCI layout: `DIR`, `DIR:TAG`, `DIR@DIGEST`.
     Layout(String),
 }

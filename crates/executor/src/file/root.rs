@@ -68,6 +68,15 @@ impl Root {
     /// Reads a regular file whole, following links inside the root. A file longer than `limit` bytes is an error of
     /// kind [`io::ErrorKind::FileTooLarge`].
     pub fn read_file(&self, path: impl AsRef<Path>, limit: u64) -> io::Result<Vec<u8>> {
+        match self.read_start(path, limit)? {
+            (text, false) => Ok(text),
+            _ => Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("longer than {limit} bytes"))),
+        }
+    }
+
+    /// Reads the first `limit` bytes of a regular file, following links inside the root, and tells whether there are
+    /// more.
+    pub fn read_start(&self, path: impl AsRef<Path>, limit: u64) -> io::Result<(Vec<u8>, bool)> {
         // NONBLOCK: opening a pipe must not wait for its other end. It changes nothing for regular files.
         let fd = self.open_in_root(path.as_ref(), OFlags::RDONLY | OFlags::NONBLOCK)?;
         if FileType::from_raw_mode(fstat(&fd)?.st_mode) != FileType::RegularFile {
@@ -75,10 +84,9 @@ impl Root {
         }
         let mut text = Vec::new();
         File::from(fd).take(limit.saturating_add(1)).read_to_end(&mut text)?;
-        if text.len() as u64 > limit {
-            return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("longer than {limit} bytes")));
-        }
-        Ok(text)
+        let more = text.len() as u64 > limit;
+        text.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
+        Ok((text, more))
     }
 
     /// Opens a path as if this directory were `/`, following links.
