@@ -324,9 +324,11 @@ fn file_action<'a>(
     };
     Ok(match &action.action {
         Some(pb::file_action::Action::Copy(copy)) => {
-            if !copy.mode_str.is_empty() {
-                return Err(StepError::Unsupported(format!("symbolic mode `{}`", copy.mode_str)));
-            }
+            let change = || {
+                let change = file::ModeChange::parse(&copy.mode_str);
+                change.ok_or_else(|| StepError::Unsupported(format!("mode `{}`", copy.mode_str)))
+            };
+            let mode_change = if copy.mode_str.is_empty() { None } else { Some(change()?) };
             let folder = source.and_then(|source| source.folder.as_ref());
             let given = owner(&copy.owner)?;
             file::Action::Copy(file::Copy {
@@ -334,6 +336,7 @@ fn file_action<'a>(
                 dest: copy.dest.clone(),
                 owner: given,
                 mode: u32::try_from(copy.mode).ok(),
+                mode_change,
                 follow_links: copy.follow_symlink,
                 dir_contents: copy.dir_copy_contents,
                 unpack: copy.attempt_unpack_docker_compatibility,

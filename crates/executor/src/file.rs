@@ -20,6 +20,7 @@ mod content;
 mod copy;
 mod error;
 mod make;
+mod mode;
 mod pattern;
 mod root;
 #[cfg(test)]
@@ -29,6 +30,7 @@ mod view;
 
 pub use action::{Action, Copy, Filter, MakeDir, MakeFile, Name, Owner, Remove, Symlink, Verdict};
 pub use error::FileError;
+pub use mode::ModeChange;
 pub use pattern::{Pattern, is_pattern};
 pub use root::Root;
 pub use view::{MAX_LINKS, clean};

@@ -2,6 +2,7 @@ use std::sync::Arc;
 
 use cooper_layer::Timestamp;
 
+use crate::file::mode::ModeChange;
 use crate::file::root::Root;
 use crate::user::{self, UserError};
 
@@ -100,6 +101,9 @@ pub struct Copy {
     /// Mode of everything copied but links, and of directories made on the way; `None` keeps the source's (0755 for
     /// made ones).
     pub mode: Option<u32>,
+    /// How the source's mode of everything copied but links is changed; `mode` does not count then. Directories made on
+    /// the way are none of it.
+    pub mode_change: Option<ModeChange>,
     /// Follows a link that `src` itself is. Links inside a copied tree are always copied as links.
     pub follow_links: bool,
     /// Copies what is in a directory instead of the directory.

@@ -288,7 +288,10 @@ impl Copier<'_> {
         // The owner first: changing it takes set-user-id bits and capabilities away.
         self.dest.set_owner(dst, kind, owner).map_err(FileError::io("set the owner of", dst.as_bytes()))?;
         if kind != FileType::Symlink {
-            let mode = self.copy.mode.unwrap_or(meta.mode);
+            let mode = match &self.copy.mode_change {
+                Some(change) => change.apply(meta.mode, meta.is_dir()),
+                None => self.copy.mode.unwrap_or(meta.mode),
+            };
             self.dest.set_mode(dst, mode).map_err(FileError::io("set the mode of", dst.as_bytes()))?;
         }
         if let (Ok(from), Ok(to)) = (self.source.root.open_any(src), self.dest.open_any(dst)) {

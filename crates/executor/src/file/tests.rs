@@ -290,6 +290,15 @@ fn copies_of_plain_llb() {
             Ok("d d 777 new\nd d/e 777\nf d/e/x 1777 = x"),
         ),
         (
+            Copy {
+                mode_change: ModeChange::parse("u+s,go=u-w,+X"),
+                create_dest_path: true,
+                ..plain("dir", "/d/e")
+            },
+            "",
+            Ok("d d 755 new\nd d/e 4755\nf d/e/x 4644 = x"),
+        ),
+        (
             Copy { mtime: Some(OLD), create_dest_path: true, ..plain("dir/x", "/d/e/") },
             "",
             Ok("d d 755\nd d/e 755\nf d/e/x 644 = x"),
