@@ -254,7 +254,7 @@ fn every_class() {
     }
     assert!(!all.contains("NO ERROR"), "{all}");
     insta::assert_snapshot!("classes", all);
-    // Too long for a snapshot; and two that only a caller with nodes of its own can meet.
+    // Too long for a snapshot, see below; and two that only a caller with nodes of its own can meet.
     let apart = ["HeredocWord", "LineTooLong", "NotAFlag"];
     let missing: Vec<&str> = NAMES.iter().copied().filter(|name| !seen.contains(name)).collect();
     assert_eq!(missing, apart);
@@ -269,6 +269,23 @@ fn a_line_that_is_too_long_is_not_shown() {
 error: dockerfile parse error on line 2: unknown flag: --mnt
 --> Dockerfile:2
  = help: did you mean `--mount`?
+"
+    );
+}
+
+#[test]
+fn a_line_that_no_parser_takes() {
+    let text = format!("FROM alpine\nRUN true\n\nRUN {}\n", "x".repeat(70_000));
+    assert!(matches!(problem(&text), Some(Problem::LineTooLong { .. })));
+    // The place is BuildKit's: the last line that it read.
+    assert_eq!(
+        shown(&text, &[]),
+        "\
+error: dockerfile line greater than max allowed size of 65535
+ --> Dockerfile:3:1
+  |
+3 |
+  | ^
 "
     );
 }
