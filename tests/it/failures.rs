@@ -226,3 +226,23 @@ fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
         std::thread::sleep(Duration::from_millis(20));
     }
 }
+
+#[test]
+fn privileged_a_file_that_a_stage_does_not_have() {
+    let env = environment(
+        "FROM scratch AS made\nCOPY Dockerfile /app/config.json\nCOPY Dockerfile /lib/app.so\n\
+         FROM scratch\nCOPY --from=made /app/conifg.json /\n",
+    );
+    let failed = env.cooper(&["build", "."]);
+    assert_eq!(failed.code, 1, "{}", failed.stderr);
+    for line in
+        ["\"/app/conifg.json\": not found", "looked for in `made`", "did you mean `/app/config.json`?"]
+    {
+        assert!(failed.stderr.contains(line), "{}", failed.stderr);
+    }
+    let env = environment(
+        "FROM scratch AS made\nCOPY Dockerfile /lib/app.so\nFROM scratch\nCOPY --from=made --parents /app.so /\n",
+    );
+    let failed = env.cooper(&["build", "."]);
+    assert!(failed.stderr.contains("did you mean `/lib/app.so`?"), "{}", failed.stderr);
+}

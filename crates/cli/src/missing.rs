@@ -6,13 +6,9 @@ use std::path::{Path, PathBuf};
 use cooper_dockerfile::ignore::{self, Matcher};
 use cooper_dockerfile::instruction::{self, Instruction, Item};
 use cooper_engine::{Context, FailedStep, JobSpec, NamedContext};
-use cooper_frontend::nearest;
 
-/// Entries of a folder that are looked at for a name that is near; a context may hold very many files.
+/// Names of a folder that are read; it may hold very many.
 const MANY: usize = 20_000;
-
-/// Names that are suggested at most.
-const SUGGESTIONS: usize = 3;
 
 /// The folders that a build reads.
 #[derive(Debug, Default)]
@@ -69,7 +65,7 @@ pub(crate) fn explain(step: &FailedStep, path: &str, text: &str, roots: &Roots) 
         }
         _ => {
             let note = format!("looked for in `{from}`, from its root `/`");
-            Missing { notes: vec![note], help: None }
+            Missing { notes: vec![note], help: did_you_mean(&step.near) }
         }
     };
     if from.is_empty() && written.iter().any(|source| source.starts_with("..")) {
@@ -143,41 +139,19 @@ fn hiding_line(text: &[u8], path: &str) -> Option<(usize, String)> {
     deciding
 }
 
-/// Suggests files that are there: with nearly the same name in the same folder, or with the same name elsewhere.
+/// Suggests files that are there.
 fn near(root: &Path, path: &str, hidden: &Matcher) -> Option<String> {
-    let (dir, name) = path.rsplit_once('/').unwrap_or(("", path));
-    let mut found = Vec::new();
-    let mut names: Vec<String> = names(&root.join(dir)).into_iter().filter(|name| !name.is_empty()).collect();
-    while found.len() < SUGGESTIONS {
-        let same = names.iter().find(|other| other.to_lowercase() == name.to_lowercase()).cloned();
-        let Some(other) = same.or_else(|| nearest(name, names.iter().map(String::as_str))) else { break };
-        names.retain(|name| *name != other);
-        found.push(if dir.is_empty() { other } else { format!("{dir}/{other}") });
-    }
-    let mut todo = vec![String::new()];
-    let mut looked = 0;
-    while let (true, Some(dir)) = (found.len() < SUGGESTIONS && looked < MANY, todo.pop()) {
-        for entry in self::names(&root.join(&dir)) {
-            looked += 1;
-            let inner = if dir.is_empty() { entry.clone() } else { format!("{dir}/{entry}") };
-            if hidden.matches(&inner) || entry == ".git" {
-                continue;
-            }
-            if entry == name && inner != path && !found.contains(&inner) {
-                found.push(inner.clone());
-            }
-            if root.join(&inner).symlink_metadata().is_ok_and(|meta| meta.is_dir()) {
-                todo.push(inner);
-            }
-        }
-    }
-    found.retain(|path| !hidden.matches(path));
-    found.truncate(SUGGESTIONS);
-    if found.is_empty() {
-        return None;
-    }
+    let names = |dir: &str| {
+        let dir = root.join(dir);
+        let is_folder = |name: &str| dir.join(name).symlink_metadata().is_ok_and(|meta| meta.is_dir());
+        names(&dir).into_iter().map(|name| (name.clone(), is_folder(&name))).collect()
+    };
+    did_you_mean(&cooper_engine::near(path, names, |path| hidden.matches(path)))
+}
+
+fn did_you_mean(found: &[String]) -> Option<String> {
     let found: Vec<String> = found.iter().map(|path| format!("`{path}`")).collect();
-    Some(format!("did you mean {}?", found.join(" or ")))
+    (!found.is_empty()).then(|| format!("did you mean {}?", found.join(" or ")))
 }
 
 /// The names in a folder, sorted; none if it cannot be read.
@@ -218,6 +192,7 @@ mod tests {
             text: line.to_owned(),
             stage: Some("base".into()),
             error: Arc::new(StepError::File(FileError::NotFound(path.to_owned()))),
+            near: if line.contains("--from=build") { vec!["/out/tools".into()] } else { Vec::new() },
         };
         let lib = folder.path().join("lib");
         let roots = Roots {

@@ -5,7 +5,6 @@ use std::ops::Range;
 
 use annotate_snippets::{AnnotationKind, Level, Origin, Renderer, Snippet};
 use cooper_engine::{Error, FailedStep, StepError};
-use cooper_executor::file::FileError;
 use cooper_frontend::Span;
 
 use crate::missing::{self, Missing, Roots};
@@ -189,12 +188,12 @@ impl Report {
         if !matches!(&*step.error, StepError::Exit { .. }) {
             notes.extend(chain(&*step.error));
         }
-        let missing = match &*step.error {
-            StepError::File(FileError::NotFound(path)) => {
+        let missing = match step.error.missing() {
+            Some(path) => {
                 let text = failed.source.as_ref().map_or("", |(_, text)| text);
                 missing::explain(step, path, text, &failed.roots)
             }
-            _ => Missing::default(),
+            None => Missing::default(),
         };
         notes.extend(missing.notes);
         for other in step.places.iter().skip(1) {

@@ -106,6 +106,8 @@ pub struct FailedStep {
     pub stage: Option<String>,
     /// What happened.
     pub error: Arc<StepError>,
+    /// Files that may be meant, where the step missed one in the result of another: paths from its root.
+    pub near: Vec<String>,
 }
 
 impl std::fmt::Display for FailedStep {
@@ -192,6 +194,14 @@ impl From<cooper_executor::StepError> for StepError {
 }
 
 impl StepError {
+    /// Returns the path that a copy did not find, if that is what happened.
+    pub fn missing(&self) -> Option<&str> {
+        match self {
+            Self::NotFound(path) | Self::File(cooper_executor::file::FileError::NotFound(path)) => Some(path),
+            _ => None,
+        }
+    }
+
     /// Returns the layer whose bytes were not there, if that is what happened, to whomever it happened.
     pub(crate) fn lost_layer(&self) -> Option<cooper_layer::LayerId> {
         use std::error::Error as _;

@@ -222,6 +222,7 @@ impl Engine {
             ran: Default::default(),
             changed: Default::default(),
             makers: Default::default(),
+            near: Default::default(),
         })
     }
 
@@ -316,6 +317,7 @@ fn attributed(error: Error, work: &Work, readers: &HashMap<VertexId, VertexId>) 
         text: steps.first().map(|step| step.text.clone()).unwrap_or_default(),
         stage: steps.first().map(|step| step.stage.clone()),
         error,
+        near: work.near.take(id),
     }))
 }
 

@@ -47,6 +47,7 @@ mod graph;
 mod job;
 mod keep;
 mod key;
+mod near;
 mod remote;
 mod results;
 mod run;
@@ -66,6 +67,7 @@ pub use error::{Error, FailedStep, StepError};
 pub use events::{Merge, Observer, RanStep};
 pub use export::Exported;
 pub use job::{Engine, Report};
+pub use near::near;
 pub use settings::{Settings, registries};
 pub use spec::{Context, Dest, JobSpec, NamedContext, Output};
 

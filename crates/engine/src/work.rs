@@ -17,6 +17,7 @@ use crate::error::StepError;
 use crate::events::Events;
 use crate::export::{Export, Exported};
 use crate::key::{self, Inputs, Patterns};
+use crate::near::Near;
 use crate::results::{Results, Root};
 use crate::select::{self, Selector};
 use crate::sources::{Pinned, Sources};
@@ -38,6 +39,8 @@ pub(crate) struct Work {
     pub(crate) ran: Mutex<HashMap<Key, (Timestamp, Duration)>>,
     /// How often what a vertex reads was found to have changed while it ran.
     pub(crate) changed: Mutex<HashMap<VertexId, u32>>,
+    /// What may be meant where a step missed a file.
+    pub(crate) near: Near,
     /// Names of the vertices that layers come from, for a history that does not tell.
     pub(crate) makers: Mutex<HashMap<LayerId, String>>,
 }
@@ -92,7 +95,10 @@ impl Work {
             return Err(Unkeyed::Missing(lost));
         }
         let work = self.clone();
-        let compute = move || work.key_now(&vertex, &inputs, &work.roots(&inputs)?);
+        let compute = move || {
+            let computed = work.key_now(&vertex, &inputs, &work.roots(&inputs)?);
+            computed.inspect_err(|error| work.near.look(&work.store, &work.results, id, &inputs, error))
+        };
         tokio::task::spawn_blocking(compute).await.map_err(|_| StepError::Panicked).flatten().map_err(unkeyed)
     }
 
@@ -320,7 +326,11 @@ impl Worker for Shared {
     async fn run(&self, run: Run) -> Ran<Fault> {
         match self.0.run_now(&run).await {
             Ok(ran) => ran,
-            Err(error) => Ran::Failed(failure(error)),
+            Err(error) => {
+                let work = &self.0;
+                work.near.look(&work.store, &work.results, run.vertex, &run.inputs, &error);
+                Ran::Failed(failure(error))
+            }
         }
     }
 
