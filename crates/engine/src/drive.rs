@@ -1,7 +1,8 @@
 //! Carries out what the solver asks for: questions at once, runs as slots allow.
 //!
 //! One task owns the solver and talks to it; everything else is spawned and comes back as a message. Nobody waits
-//! while holding a slot: what a run needs before it can begin is fetched within its slot, but never another run.
+//! while holding a slot: what a run needs before it can begin is fetched within its slot, but never another run, and
+//! where another process does the same already, the slot is given back meanwhile.
 
 use std::collections::{BinaryHeap, HashMap};
 use std::sync::Arc;
@@ -33,7 +34,17 @@ pub(crate) struct Run {
     pub(crate) inputs: Vec<ResultId>,
     /// The bytes of its result were lost: they must be here afterwards, whatever else would do.
     pub(crate) need_bytes: bool,
+    pub(crate) priority: Priority,
     pub(crate) cancel: Cancel,
+}
+
+/// What became of a run that had a slot.
+#[derive(Debug)]
+pub(crate) enum Landed {
+    /// It ended.
+    Ran(Ran<Fault>),
+    /// Another process is at it: the slot is for others until it is done.
+    Busy,
 }
 
 /// Who does the work. Blocking work is its own business to move off the calling task.
@@ -54,7 +65,10 @@ pub(crate) trait Worker: Send + Sync + 'static {
         key: Key,
         need_bytes: bool,
     ) -> impl Future<Output = Option<Vec<Out>>> + Send;
-    fn run(&self, run: Run) -> impl Future<Output = Ran<Fault>> + Send;
+    fn run(&self, run: Run) -> impl Future<Output = Landed> + Send;
+    /// Waits, without a slot, for the other process after [`Landed::Busy`]. Returns what came of it if that counts here,
+    /// too; otherwise the run begins again. Ends when the run is cancelled.
+    fn wait(&self, run: Run) -> impl Future<Output = Option<Ran<Fault>>> + Send;
     fn keep(
         &self,
         vertex: VertexId,
@@ -82,6 +96,10 @@ pub(crate) enum Unfinished {
 enum Message<F> {
     Event(Event<Fault>),
     Finished(Result<F, Unfinished>),
+    /// A run gives its slot back and waits.
+    Busy(FlightId, Run),
+    /// It has waited, and begins again.
+    Again(FlightId, Run),
     /// A task ended without an answer: it panicked.
     Panicked,
 }
@@ -112,6 +130,14 @@ struct Waiting {
     priority: Priority,
     age: std::cmp::Reverse<u64>,
     flight: FlightId,
+}
+
+/// A run that has begun.
+#[derive(Debug)]
+struct Flying {
+    cancel: Cancel,
+    /// It does not wait for another process.
+    slot: bool,
 }
 
 /// Drives a graph to its targets and what comes of them.
@@ -158,7 +184,7 @@ struct Driver<W: Worker> {
     receive: mpsc::UnboundedReceiver<Message<W::Finished>>,
     queue: BinaryHeap<Waiting>,
     queued: HashMap<FlightId, Run>,
-    flying: HashMap<FlightId, Cancel>,
+    flying: HashMap<FlightId, Flying>,
     free: usize,
     /// Requests that are not answered yet, and a finish under way.
     open: usize,
@@ -174,7 +200,7 @@ struct Driver<W: Worker> {
 impl<W: Worker> Drop for Driver<W> {
     fn drop(&mut self) {
         // Nobody listens any more, also where the caller has dropped the build: nothing may go on alone.
-        self.flying.values().for_each(Cancel::cancel);
+        self.flying.values().for_each(|flying| flying.cancel.cancel());
     }
 }
 
@@ -198,6 +224,8 @@ impl<W: Worker> Driver<W> {
             match message {
                 Message::Event(event) => self.handle(event)?,
                 Message::Finished(result) => self.finished(result)?,
+                Message::Busy(flight, run) => self.wait(flight, run),
+                Message::Again(flight, run) => self.again(flight, run),
                 // What it was to answer nobody knows, and the solver waits for it in vain: the build ends with the rest.
                 Message::Panicked => self.end(Err(Error::Panicked))?,
             }
@@ -206,9 +234,9 @@ impl<W: Worker> Driver<W> {
 
     fn handle(&mut self, event: Event<Fault>) -> Result<(), Error> {
         if let Event::Ran { flight, .. } = &event
-            && self.flying.remove(flight).is_some()
+            && let Some(flying) = self.flying.remove(flight)
         {
-            self.free += 1;
+            self.free += usize::from(flying.slot);
         }
         self.solver.handle(event, &mut self.requests).map_err(Error::Solver)
     }
@@ -291,20 +319,15 @@ impl<W: Worker> Driver<W> {
                 |ask, hit| Event::Found { ask, hit },
             ),
             Request::Run { flight, vertex, key, nonce, inputs, need_bytes, priority, .. } => {
-                self.open += 1;
-                self.age += 1;
-                self.queue.push(Waiting { priority, age: std::cmp::Reverse(self.age), flight });
                 let cancel = Cancel::new();
                 let forced = nonce.is_some();
-                self.queued.insert(flight, Run { vertex, key, forced, inputs, need_bytes, cancel });
+                self.enqueue(flight, Run { vertex, key, forced, inputs, need_bytes, priority, cancel });
             }
             Request::Stop { flight } => {
                 if self.queued.remove(&flight).is_some() {
-                    let error = Arc::new(StepError::Cancelled);
-                    let end = Ran::Failed(Failure { error, adoptable: false });
-                    self.deliver(Event::Ran { flight, end });
-                } else if let Some(cancel) = self.flying.get(&flight) {
-                    cancel.cancel();
+                    self.deliver(Event::Ran { flight, end: cancelled() });
+                } else if let Some(flying) = self.flying.get(&flight) {
+                    flying.cancel.cancel();
                 }
             }
             Request::Keep { flight, vertex, key, nonce, outs } => self.keep(flight, vertex, key, nonce, outs),
@@ -323,6 +346,41 @@ impl<W: Worker> Driver<W> {
             Request::Note(note) => self.worker.note(&note),
         }
         Ok(())
+    }
+
+    fn enqueue(&mut self, flight: FlightId, run: Run) {
+        self.open += 1;
+        self.age += 1;
+        self.queue.push(Waiting { priority: run.priority, age: std::cmp::Reverse(self.age), flight });
+        self.queued.insert(flight, run);
+    }
+
+    /// Gives a slot back until another process is done with the same.
+    fn wait(&mut self, flight: FlightId, run: Run) {
+        if let Some(flying) = self.flying.get_mut(&flight)
+            && std::mem::take(&mut flying.slot)
+        {
+            self.free += 1;
+        }
+        self.open += 1;
+        let (worker, reply) = (self.worker.clone(), self.answer());
+        tokio::spawn(async move {
+            reply.give(match worker.wait(run.clone()).await {
+                Some(end) => Message::Event(Event::Ran { flight, end }),
+                None if run.cancel.is_cancelled() => Message::Event(Event::Ran { flight, end: cancelled() }),
+                None => Message::Again(flight, run),
+            });
+        });
+    }
+
+    /// Has a run wait for a slot again.
+    fn again(&mut self, flight: FlightId, run: Run) {
+        self.flying.remove(&flight);
+        self.enqueue(flight, run.clone());
+        // Stopped between its last look and now: nobody asks again.
+        if run.cancel.is_cancelled() && self.queued.remove(&flight).is_some() {
+            self.deliver(Event::Ran { flight, end: cancelled() });
+        }
     }
 
     fn keep(&mut self, flight: FlightId, vertex: VertexId, key: Key, nonce: Option<Nonce>, outs: Vec<Out>) {
@@ -368,16 +426,23 @@ impl<W: Worker> Driver<W> {
             // Stopped while it waited.
             let Some(run) = self.queued.remove(&flight) else { continue };
             self.free -= 1;
-            self.flying.insert(flight, run.cancel.clone());
+            self.flying.insert(flight, Flying { cancel: run.cancel.clone(), slot: true });
             self.open += 1;
             self.deliver(Event::Begun { flight });
             let (worker, reply) = (self.worker.clone(), self.answer());
             tokio::spawn(async move {
-                let end = worker.run(run).await;
-                reply.give(Message::Event(Event::Ran { flight, end }));
+                reply.give(match worker.run(run.clone()).await {
+                    Landed::Ran(end) => Message::Event(Event::Ran { flight, end }),
+                    Landed::Busy => Message::Busy(flight, run),
+                });
             });
         }
     }
+}
+
+/// What a run answers that was stopped.
+fn cancelled() -> Ran<Fault> {
+    Ran::Failed(Failure { error: Arc::new(StepError::Cancelled), adoptable: false })
 }
 
 #[cfg(test)]

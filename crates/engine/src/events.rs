@@ -176,6 +176,11 @@ impl Events {
         self.send(EventKind::Completed { vertex, cached, error });
     }
 
+    /// Says why something is as it is.
+    pub(crate) fn reason(&self, vertex: Digest, text: &str) {
+        self.send(EventKind::Reason { vertex, text: text.to_owned() });
+    }
+
     pub(crate) fn log(&self, vertex: Digest, error: bool, data: &[u8]) {
         let stream = if error { Stream::Stderr } else { Stream::Stdout };
         self.send(EventKind::Log { vertex, stream, data: data.to_vec() });
@@ -189,7 +194,7 @@ impl Events {
     pub(crate) fn note(&self, note: &Note<Fault>, digest: impl Fn(&VertexId) -> Option<Digest>) {
         let reason = |vertex: &VertexId, text: &str| {
             if let Some(vertex) = digest(vertex) {
-                self.send(EventKind::Reason { vertex, text: text.to_owned() });
+                self.reason(vertex, text);
             }
         };
         match note {

@@ -1,6 +1,7 @@
 //! One build from its description to what comes out.
 
 use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -16,13 +17,13 @@ use cooper_registry::{Auth, Client, Web};
 use cooper_solver::{Node, VertexId};
 use cooper_source::{ImageName, Images, Urls};
 use cooper_store::Store;
-use tempfile::TempDir;
 
 use crate::answers::{answered, converted};
 use crate::drive::drive;
 use crate::error::{Error, FailedStep};
 use crate::events::{Events, Merge, Observer, RanStep, place};
 use crate::export::{Export, ExportPlatform, Exported};
+use crate::flights::clear;
 use crate::graph::Nodes;
 use crate::settings::Settings;
 use crate::sources::Sources;
@@ -36,8 +37,8 @@ pub struct Engine {
     images: Images,
     urls: Urls,
     runtime: Runtime,
-    /// Bundles and the runtime's state; gone with the engine.
-    state: TempDir,
+    /// For bundles and the runtime's state.
+    state: PathBuf,
 }
 
 impl std::fmt::Debug for Engine {
@@ -81,12 +82,9 @@ impl Engine {
         let images = Images::new(store.clone(), Arc::new(client));
         let web = Web::new(&settings.registries).map_err(cooper_source::Error::from)?;
         let urls = Urls::new(store.clone(), web);
-        let state = tempfile::Builder::new().prefix("cooper-").tempdir();
-        let state = state.map_err(|error| Error::Io {
-            action: "make a folder in",
-            path: std::env::temp_dir(),
-            error,
-        })?;
+        // What is in the store is cleared up after a killed process, too.
+        let state = store.scratch()?;
+        clear(&store, store.dead_attempts()?)?;
         Ok(Self { store, images, urls, runtime: settings.runtime.clone(), state })
     }
 
@@ -221,17 +219,15 @@ impl Engine {
             pinned: Default::default(),
             ran: Default::default(),
             changed: Default::default(),
+            flights: Default::default(),
             makers: Default::default(),
             near: Default::default(),
         })
     }
 
     fn executor(&self, forced: bool) -> Result<LocalExecutor, Error> {
-        let config = Config {
-            runtime: self.runtime.clone(),
-            state: self.state.path().to_owned(),
-            allow_insecure: false,
-        };
+        let config =
+            Config { runtime: self.runtime.clone(), state: self.state.clone(), allow_insecure: false };
         let spaces = Spaces { store: self.store.clone(), forced };
         LocalExecutor::new(config, Arc::new(spaces)).map_err(|error| Error::Environment(error.to_string()))
     }

@@ -43,6 +43,7 @@ mod drive;
 mod error;
 mod events;
 mod export;
+mod flights;
 mod graph;
 mod job;
 mod keep;

@@ -9,11 +9,12 @@ use cooper_executor::{
 use cooper_layer::{LayerId, Owners, Timestamp};
 use cooper_llb::{NONE, Op, Vertex, pb};
 use cooper_oci::Digest;
-use cooper_store::View;
+use cooper_store::{Attempt, View};
 
 use crate::context::Folder;
 use crate::drive::Run;
 use crate::error::StepError;
+use crate::flights::{Wish, run_name};
 use crate::keep::{Naming, keep};
 use crate::key::of_output;
 use crate::results::Root;
@@ -29,9 +30,17 @@ impl Work {
         vertex: &Arc<Vertex>,
         run: &Run,
         inputs: Vec<Root>,
+        wish: Option<Arc<Wish>>,
     ) -> Result<Made, StepError> {
-        if let Op::Exec(exec) = &vertex.op {
-            return self.exec(vertex, exec, run, inputs).await;
+        if let (Op::Exec(exec), Some(wish)) = (&vertex.op, wish) {
+            let attempt = wish.begin()?;
+            let made = self.exec(vertex, exec, run, inputs, &attempt).await;
+            if let Err(error) = &made
+                && !run.forced
+            {
+                wish.fail(&self.store, vertex, attempt, error);
+            }
+            return made;
         }
         // All of these may copy files.
         let (work, vertex, run) = (self.clone(), vertex.clone(), run.clone());
@@ -106,6 +115,7 @@ impl Work {
         exec: &pb::ExecOp,
         run: &Run,
         inputs: Vec<Root>,
+        attempt: &Attempt,
     ) -> Result<Made, StepError> {
         // A folder that is mounted is copied first.
         let prepare = {
@@ -115,7 +125,13 @@ impl Work {
         let blocking = |_| StepError::Panicked;
         let step = tokio::task::spawn_blocking(prepare).await.map_err(blocking)??;
         let (work, digest) = (self.clone(), vertex.digest);
-        let io = Io::new(move |stream, bytes| work.events.log(digest, stream == Stream::Stderr, bytes));
+        let mut log = attempt.log_writer()?;
+        let io = Io::new(move |stream, bytes| {
+            work.events.log(digest, stream == Stream::Stderr, bytes);
+            // For other processes that wait for this one.
+            log.write(bytes);
+        });
+        let io = io.named(run_name(attempt.name())).holding(attempt.hold()?);
         let executor = if run.forced { &self.forced_executor } else { &self.executor };
         let done = executor.run(&step, io, &run.cancel).await?;
         if !done.exit.success {

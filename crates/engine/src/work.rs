@@ -12,10 +12,11 @@ use cooper_solver::{Failure, Kept, Key, Note, Out, Pin, Ran, ResultId, Unkeyed, 
 use cooper_store::{OutputRecord, Publish, Record, Store};
 
 use crate::context::{never, patterns};
-use crate::drive::{Fault, Run, Unfinished, Worker};
+use crate::drive::{Fault, Landed, Run, Unfinished, Worker};
 use crate::error::StepError;
 use crate::events::Events;
 use crate::export::{Export, Exported};
+use crate::flights::{Flights, Turn};
 use crate::key::{self, Inputs, Patterns};
 use crate::near::Near;
 use crate::results::{Results, Root};
@@ -41,6 +42,8 @@ pub(crate) struct Work {
     pub(crate) changed: Mutex<HashMap<VertexId, u32>>,
     /// What may be meant where a step missed a file.
     pub(crate) near: Near,
+    /// Runs of this process, as other processes see them.
+    pub(crate) flights: Flights,
     /// Names of the vertices that layers come from, for a history that does not tell.
     pub(crate) makers: Mutex<HashMap<LayerId, String>>,
 }
@@ -141,49 +144,106 @@ impl Work {
         Ok(None)
     }
 
-    async fn run_now(self: &Arc<Self>, run: &Run) -> Result<Ran<Fault>, StepError> {
+    async fn run_now(self: &Arc<Self>, run: &Run) -> Result<Landed, StepError> {
         let vertex = self.vertex(run.vertex)?;
         self.events.started(vertex.digest);
-        let ran = self.run_started(run, &vertex).await;
-        if !matches!(ran, Ok(Ran::Done(_) | Ran::Failed(_)) | Err(_)) {
-            self.events.gave_up(vertex.digest);
+        let landed = self.run_started(run, &vertex).await;
+        match &landed {
+            // Others may go on when it is kept.
+            Ok(Landed::Ran(Ran::Done(_))) => {}
+            Ok(Landed::Busy) => self.events.gave_up(vertex.digest),
+            Ok(Landed::Ran(Ran::Failed(_))) | Err(_) => self.flights.land(run.key, run.forced),
+            Ok(Landed::Ran(_)) => {
+                self.flights.land(run.key, run.forced);
+                self.events.gave_up(vertex.digest);
+            }
         }
-        ran
+        landed
     }
 
-    async fn run_started(self: &Arc<Self>, run: &Run, vertex: &Arc<Vertex>) -> Result<Ran<Fault>, StepError> {
+    /// Looks a record up, and holds what it stands for. Without `need_bytes` it is enough that somebody has them.
+    pub(crate) fn look(&self, vertex: VertexId, key: Key, need_bytes: bool) -> Option<Vec<Out>> {
+        // A store that cannot be read is a miss here; writing to it will say what is wrong.
+        let found = self.store.bind(&[Digest::from_bytes(key.0)]).ok()?;
+        let record = found.into_iter().next()??;
+        let layers: Vec<LayerId> = record.outputs.iter().flat_map(|output| output.layers.clone()).collect();
+        let present = self.store.presence(&layers).ok()?;
+        let outputs = self.vertices.get(&vertex)?.outputs as usize;
+        if record.outputs.len() != outputs {
+            return None;
+        }
+        // A layer that nobody has and nobody can fetch makes the record worth nothing, now and later.
+        let usable =
+            present.iter().all(|place| if need_bytes { place.is_local() } else { place.is_anywhere() });
+        usable.then(|| self.outs(vertex, &record))
+    }
+
+    async fn run_started(self: &Arc<Self>, run: &Run, vertex: &Arc<Vertex>) -> Result<Landed, StepError> {
         if let Some(pinned) = self.pinned(run.vertex) {
             // A source that is asked for again because its bytes were lost.
             let out = Out { result: pinned.register(&self.results) };
-            return Ok(match self.materialise(vertex.digest, &[out.result]).await? {
+            return Ok(Landed::Ran(match self.materialise(vertex.digest, &[out.result]).await? {
                 None => Ran::Done(vec![out]),
                 Some(_) => Ran::Failed(Failure { error: Arc::new(StepError::SourceLost), adoptable: true }),
-            });
+            }));
         }
         // A list of layers is put together out of lists: that needs no bytes, unless they are what is asked for.
-        let reads = matches!(vertex.op, Op::Exec(_) | Op::File(_)) || run.need_bytes;
-        if reads && let Some(lost) = self.materialise(vertex.digest, &run.inputs).await? {
-            return Ok(Ran::Missing(lost));
+        let works = matches!(vertex.op, Op::Exec(_) | Op::File(_));
+        if works && self.is_taken(run).await? {
+            return Ok(Landed::Busy);
         }
+        if (works || run.need_bytes)
+            && let Some(lost) = self.materialise(vertex.digest, &run.inputs).await?
+        {
+            return Ok(Landed::Ran(Ran::Missing(lost)));
+        }
+        // From here on nothing waits for anybody else: the lock of the key is held.
+        let wish = match works {
+            true => match self.turn(run).await? {
+                Turn::Mine(wish) => Some(wish),
+                Turn::Found(outs) => return Ok(Landed::Ran(self.made_elsewhere(vertex, outs))),
+                Turn::Busy => return Ok(Landed::Busy),
+            },
+            false => None,
+        };
         let roots = self.roots(&run.inputs)?;
         let start = Instant::now();
-        let made = match self.run_vertex(vertex, run, roots).await {
+        let made = match self.run_vertex(vertex, run, roots, wish).await {
             Ok(made) => made,
             Err(StepError::Changing(path)) => {
                 let mut changed = self.changed.lock().unwrap_or_else(PoisonError::into_inner);
                 let times = changed.entry(run.vertex).or_default();
                 *times += 1;
-                return if *times > CHANGES { Err(StepError::Changing(path)) } else { Ok(Ran::KeyStale) };
+                let again = Ok(Landed::Ran(Ran::KeyStale));
+                return if *times > CHANGES { Err(StepError::Changing(path)) } else { again };
             }
             Err(error) => {
                 // Gone between the look and the use?
                 let lost = error.lost_layer().and_then(|layer| self.results.with_layer(&run.inputs, layer));
-                return lost.map(Ran::Missing).ok_or(error);
+                return lost.map(|lost| Landed::Ran(Ran::Missing(lost))).ok_or(error);
             }
         };
         let ended = (std::time::SystemTime::now().into(), start.elapsed());
         self.ran.lock().unwrap_or_else(PoisonError::into_inner).insert(run.key, ended);
-        Ok(Ran::Done(made.iter().map(|layers| Out { result: self.results.layers(layers) }).collect()))
+        let outs = made.iter().map(|layers| Out { result: self.results.layers(layers) }).collect();
+        Ok(Landed::Ran(Ran::Done(outs)))
+    }
+
+    fn made_elsewhere(&self, vertex: &Vertex, outs: Vec<Out>) -> Ran<Fault> {
+        self.events.reason(vertex.digest, "another process has made it");
+        Ran::Found(outs)
+    }
+
+    async fn wait_now(self: &Arc<Self>, run: &Run) -> Option<Ran<Fault>> {
+        let vertex = self.vertex(run.vertex).ok()?;
+        let ran = self.wait_for_other(run, &vertex).await;
+        if ran.is_some() || run.cancel.is_cancelled() {
+            self.flights.land(run.key, run.forced);
+        }
+        match ran {
+            Some(Ran::Found(outs)) => Some(self.made_elsewhere(&vertex, outs)),
+            ran => ran,
+        }
     }
 
     fn keep_now(&self, vertex: VertexId, key: Key, forced: bool, outs: &[Out]) -> Result<Kept, StepError> {
@@ -211,6 +271,8 @@ impl Work {
         // A winner whose bytes are gone is no winner: what was just made takes its place.
         let rule = if forced { Publish::Replace } else { Publish::FirstWithBytes };
         let published = self.store.publish(&record, rule)?;
+        // Only now: who finds the lock free and no record makes it again.
+        self.flights.land(key, forced);
         Ok(Kept { outs: self.outs(vertex, &published.record), adopted: !published.won })
     }
 }
@@ -304,34 +366,23 @@ impl Worker for Shared {
             return (!need_bytes).then(|| vec![Out { result: pinned.register(&work.results) }]);
         }
         let shared = work.clone();
-        let look = move || {
-            let found = shared.store.bind(&[Digest::from_bytes(key.0)]).ok()?;
-            let record = found.into_iter().next()??;
-            let layers: Vec<LayerId> =
-                record.outputs.iter().flat_map(|output| output.layers.clone()).collect();
-            let present = shared.store.presence(&layers).ok()?;
-            let outputs = shared.vertices.get(&vertex)?.outputs as usize;
-            if record.outputs.len() != outputs {
-                return None;
-            }
-            // A layer that nobody has and nobody can fetch makes the record worth nothing, now and later.
-            let usable =
-                present.iter().all(|place| if need_bytes { place.is_local() } else { place.is_anywhere() });
-            usable.then(|| shared.outs(vertex, &record))
-        };
-        // A store that cannot be read is a miss here; writing to it will say what is wrong.
+        let look = move || shared.look(vertex, key, need_bytes);
         tokio::task::spawn_blocking(look).await.ok().flatten()
     }
 
-    async fn run(&self, run: Run) -> Ran<Fault> {
+    async fn run(&self, run: Run) -> Landed {
         match self.0.run_now(&run).await {
-            Ok(ran) => ran,
+            Ok(landed) => landed,
             Err(error) => {
                 let work = &self.0;
                 work.near.look(&work.store, &work.results, run.vertex, &run.inputs, &error);
-                Ran::Failed(failure(error))
+                Landed::Ran(Ran::Failed(failure(error)))
             }
         }
+    }
+
+    async fn wait(&self, run: Run) -> Option<Ran<Fault>> {
+        self.0.wait_now(&run).await
     }
 
     async fn keep(
@@ -342,7 +393,13 @@ impl Worker for Shared {
         outs: Vec<Out>,
     ) -> Result<Kept, Failure<Fault>> {
         let work = self.0.clone();
-        let keep = move || work.keep_now(vertex, key, forced, &outs);
+        let keep = move || {
+            let kept = work.keep_now(vertex, key, forced, &outs);
+            if kept.is_err() {
+                work.flights.land(key, forced);
+            }
+            kept
+        };
         tokio::task::spawn_blocking(keep).await.map_err(|_| StepError::Panicked).flatten().map_err(failure)
     }
 

@@ -1,5 +1,7 @@
 //! The driver with a worker that is a table of closures.
 
+mod waiting;
+
 use std::collections::HashSet;
 use std::pin::Pin as Pinned;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -29,10 +31,16 @@ struct Fake {
     now: AtomicUsize,
     most: AtomicUsize,
     open: Arc<AtomicUsize>,
+    /// What comes of waiting for another process.
+    other: Option<Other>,
 }
+
+type Other = Box<dyn Fn(&Run) -> Pinned<Box<dyn Future<Output = Option<Ran<Fault>>> + Send>> + Send + Sync>;
 
 #[derive(Default)]
 struct State {
+    /// What another process is at.
+    elsewhere: HashSet<&'static str>,
     /// Names of what ran, in order.
     ran: Vec<&'static str>,
     runs: HashMap<VertexId, u32>,
@@ -70,6 +78,10 @@ fn out_of(key: Key) -> Out {
 }
 
 impl Fake {
+    fn busy(&self, run: &Run) -> bool {
+        self.state().elsewhere.contains(self.names[&run.vertex])
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap()
     }
@@ -111,7 +123,10 @@ impl Worker for Fake {
         state.records.get(&key).filter(|_| !need_bytes || !state.gone.contains(&key)).cloned()
     }
 
-    async fn run(&self, run: Run) -> Ran<Fault> {
+    async fn run(&self, run: Run) -> Landed {
+        if self.busy(&run) {
+            return Landed::Busy;
+        }
         let _open = Open::new(&self.open);
         let nth = {
             let mut state = self.state();
@@ -127,7 +142,21 @@ impl Worker for Fake {
             None => done(run).await,
         };
         self.now.fetch_sub(1, Ordering::SeqCst);
-        ran
+        Landed::Ran(ran)
+    }
+
+    async fn wait(&self, run: Run) -> Option<Ran<Fault>> {
+        let _open = Open::new(&self.open);
+        match &self.other {
+            Some(other) => tokio::select! {
+                ran = other(&run) => {
+                    self.state().elsewhere.remove(self.names[&run.vertex]);
+                    ran
+                }
+                () = run.cancel.cancelled() => None,
+            },
+            None => None,
+        }
     }
 
     async fn keep(

@@ -119,9 +119,10 @@ pub(crate) fn attempt(root: &Path) {
     let attempt = flight.begin("the place").unwrap();
     let held = attempt.hold().unwrap();
     // Not close-on-exec any more: descriptor 0 of the child.
-    let child = Command::new("sleep").arg("600").stdin(Stdio::from(held)).spawn().unwrap();
+    let mut child = Command::new("sleep").arg("600").stdin(Stdio::from(held)).spawn().unwrap();
     say(&format!("{} {}", attempt.name(), child.id()));
-    std::thread::sleep(Duration::from_secs(600));
+    // Whoever reads this kills this process first.
+    child.wait().unwrap();
 }
 
 #[test]
