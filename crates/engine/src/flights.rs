@@ -122,14 +122,19 @@ impl Wish {
     /// Returns a failure that another process published, if it counts here, with the attempt that had it.
     fn failure(&self, vertex: &Vertex) -> Result<Option<(u64, StepError)>, StepError> {
         let Op::Exec(exec) = &vertex.op else { return Ok(None) };
-        let Some(failure) = self.flight.failure()? else { return Ok(None) };
-        // One that a later version wrote in another form is none.
-        let Ok(published) = serde_json::from_slice::<Published>(&failure.what) else { return Ok(None) };
-        if !is_public(exec) || published.around != around(exec) {
+        if !is_public(exec) {
             return Ok(None);
         }
-        let Published { code, command, .. } = published;
-        Ok(Some((failure.attempt, StepError::Exit { code, command })))
+        for failure in self.flight.failures()? {
+            // One that a later version wrote in another form is none.
+            let Ok(published) = serde_json::from_slice::<Published>(&failure.what) else { continue };
+            // With other proxies another process may have failed since: that says nothing here.
+            if published.around == around(exec) {
+                let Published { code, command, .. } = published;
+                return Ok(Some((failure.attempt, StepError::Exit { code, command })));
+            }
+        }
+        Ok(None)
     }
 
     /// Clears up after dead builders of the same step. Returns whether nothing of theirs runs any more, or has had its time.
@@ -422,6 +427,9 @@ mod tests {
         let proxy = pb::ProxyEnv { http_proxy: "p".to_owned(), ..pb::ProxyEnv::default() };
         let other = vertex(exec(|exec| exec.meta.as_mut().unwrap().proxy_env = Some(proxy)));
         assert!(waiter.failure(&other).unwrap().is_none(), "with another proxy it may work");
+        assert!(matches!(published(&other, &exit(3)), Some((true, StepError::Exit { code: 3, .. }))));
+        let (_, error) = waiter.failure(&plain).unwrap().unwrap();
+        assert!(matches!(error, StepError::Exit { code: 2, .. }), "a later one of others hides none");
         let late = Flights::default().wish(&store, key, false).unwrap();
         assert!(late.failure(&plain).unwrap().is_none());
     }

@@ -23,8 +23,8 @@ use pull::Flight;
 
 /// How a layer's record names a layout as the place to fetch it from.
 const LAYOUT_PLACE: &str = "oci-layout:";
-/// Downloads at a time, as docker has 3: more of them make each slower and registries angry.
-const DOWNLOADS: usize = 4;
+/// Layers at a time, as docker downloads 3: more of them make each slower and registries angry.
+const TURNS: usize = 4;
 
 /// What a source names.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -116,19 +116,15 @@ pub struct Images(Arc<Inner>);
 struct Inner {
     store: Store,
     client: Arc<Client>,
-    downloads: Semaphore,
+    /// For those who load or unpack layers.
+    turns: Semaphore,
     flights: Mutex<HashMap<LayerId, Arc<Flight>>>,
 }
 
 impl Images {
     /// Makes a source of images for a store.
     pub fn new(store: Store, client: Arc<Client>) -> Self {
-        Self(Arc::new(Inner {
-            store,
-            client,
-            downloads: Semaphore::new(DOWNLOADS),
-            flights: Mutex::default(),
-        }))
+        Self(Arc::new(Inner { store, client, turns: Semaphore::new(TURNS), flights: Mutex::default() }))
     }
 
     /// Finds out what `name` stands for on `platform`: manifest, configuration, layers. No layer is loaded.

@@ -22,7 +22,7 @@ use crate::sweep;
 ///
 /// 1. [`Store::flight`], once; from here on a failure that somebody publishes counts for this wish, too.
 /// 2. With a slot: [`try_lock`](Self::try_lock). It never blocks. If another has the lock, give the slot back, wait
-///    until it [`is_free`](Self::is_free) (nobody tells: ask every 20 to 50 ms), look for [`failure`](Self::failure) and
+///    until it [`is_free`](Self::is_free) (nobody tells: ask every 20 to 50 ms), look for [`failures`](Self::failures) and
 ///    the record under the key, and only then begin here again.
 /// 3. Locked: look the record up once more, for it may have been published between the last look and the lock.
 /// 4. See to what dead [`predecessors`](Self::predecessors) left, then [`begin`](Self::begin) and run.
@@ -140,17 +140,16 @@ impl Flight {
         Ok(!self.locks.is_held(self.byte()).at("look at the locks of", &path)?)
     }
 
-    /// Returns the latest failure that was published under the key since [`Store::flight`]: by who was running then, or
-    /// has run since.
-    pub fn failure(&self) -> Result<Option<Failure>> {
+    /// Lists failures that were published under the key since [`Store::flight`], by who was running then or has run since;
+    /// the latest first.
+    pub fn failures(&self) -> Result<Vec<Failure>> {
         self.store.0.db.read(|tx| {
-            let sql = "SELECT what, attempt FROM failure WHERE key = ?1 AND number > ?2
-                       ORDER BY number DESC LIMIT 1";
+            let sql = "SELECT what, attempt FROM failure WHERE key = ?1 AND number > ?2 ORDER BY number DESC";
             let mut query = tx.prepare_cached(sql).sql()?;
-            let row = query.query_row((self.key.as_bytes(), self.mark), |row| {
+            let rows = query.query_map((self.key.as_bytes(), self.mark), |row| {
                 Ok(Failure { what: row.get(0)?, attempt: row.get::<_, i64>(1)? as u64 })
             });
-            row.optional().sql()
+            rows.sql()?.collect::<Result<_, _>>().sql()
         })
     }
 

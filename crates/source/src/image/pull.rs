@@ -1,6 +1,8 @@
 use std::fs::File;
+use std::hash::{BuildHasher as _, RandomState};
 use std::io::{self, Read, Write as _};
 use std::sync::Arc;
+use std::time::Duration;
 
 use cooper_layer::{
     Decompressor, Devices, DiffId, Directory, LayerId, OverlayXattrs, UnpackOptions, restore_times, unpack,
@@ -8,6 +10,7 @@ use cooper_layer::{
 use cooper_oci::{Descriptor, Digest, Hasher, Reference};
 use cooper_registry::BlobStream;
 use cooper_store::{BlobWriter, Committed, LayerBlob, LayerMeta, LayerRecord, Remote, Store};
+use tokio::sync::SemaphorePermit;
 
 use super::layout::Layout;
 use super::{Images, LAYOUT_PLACE, lock};
@@ -58,11 +61,15 @@ impl Images {
         self.alone(layer, self.load_alone(layer, Arc::new(progress))).await
     }
 
-    /// Does something about a layer while nobody else in this process does.
+    /// Does something about a layer while nobody else does, in this process or another. The work begins with a look at what
+    /// is there: who had to wait finds it done.
     async fn alone(&self, layer: LayerId, work: impl Future<Output = Result<()>>) -> Result<()> {
         let flight = lock(&self.0.flights).entry(layer).or_default().clone();
         let held = flight.lock().await;
-        let result = work.await;
+        let result = match self.turn(layer).await {
+            Ok(_turn) => work.await,
+            Err(error) => Err(error),
+        };
         drop(held);
         let mut flights = lock(&self.0.flights);
         // This call and the table have it: nobody waits.
@@ -70,6 +77,27 @@ impl Images {
             flights.remove(&layer);
         }
         result
+    }
+
+    /// Waits until it is this process's turn to do something about a layer. While another process is at it, nothing is
+    /// held that others here could use.
+    async fn turn(&self, layer: LayerId) -> Result<(SemaphorePermit<'_>, cooper_store::Flight)> {
+        let mut hash = Hasher::new();
+        hash.field(b"cooper flight 1: layer");
+        hash.field(layer.as_bytes());
+        let (store, key) = (self.0.store.clone(), hash.finish());
+        let flight = blocking(move || Ok(store.flight(&key)?)).await?;
+        loop {
+            // Never closed: an error here cannot happen.
+            let turn = self.0.turns.acquire().await.map_err(|_| Error::Stopped)?;
+            if flight.try_lock()? {
+                return Ok((turn, flight));
+            }
+            drop(turn);
+            // Drawn anew each time, so that those who wait do not all come at once.
+            let jitter = RandomState::new().hash_one(()) % 30;
+            tokio::time::sleep(Duration::from_millis(20 + jitter)).await;
+        }
     }
 
     async fn load_alone(&self, layer: LayerId, progress: Progress) -> Result<()> {
@@ -178,8 +206,6 @@ impl Images {
             name: remote.reference.clone(),
             problem: format!("its layer's record names no repository: {error}"),
         })?;
-        // Never closed: an error here cannot happen.
-        let _turn = self.0.downloads.acquire().await.map_err(|_| Error::Stopped)?;
         let stream = self.0.client.blob(&reference, &descriptor)?;
         let (sender, piped) = pipe();
         let unpacking = blocking(move || {

@@ -22,6 +22,7 @@ fn child() {
         "publish" => publish(root, arguments[1]),
         "write" => write(root, arguments[1].parse().unwrap()),
         "hold" => hold(root),
+        "open" => super::flights::open_new(root),
         "mount" => mount(root),
         "fly" => super::flights::fly(root, arguments[1], arguments[2].parse().unwrap()),
         "attempt" => super::flights::attempt(root),

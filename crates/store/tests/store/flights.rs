@@ -68,7 +68,7 @@ fn failures_are_for_those_who_waited() {
     let runner = store.flight(&key("k")).unwrap();
     assert!(runner.try_lock().unwrap());
     let (waiter, elsewhere) = (store.flight(&key("k")).unwrap(), store.flight(&key("l")).unwrap());
-    assert_eq!(waiter.failure().unwrap(), None);
+    assert_eq!(waiter.failures().unwrap(), []);
     let attempt = runner.begin("").unwrap();
     let name = attempt.name();
     assert_eq!(waiter.running().unwrap(), Some(name));
@@ -76,13 +76,13 @@ fn failures_are_for_those_who_waited() {
     runner.fail(attempt, b"exit code 7").unwrap();
     let late = store.flight(&key("k")).unwrap();
     drop(runner);
-    let failure = waiter.failure().unwrap().unwrap();
+    let failure = waiter.failures().unwrap().remove(0);
     assert_eq!((failure.what.as_slice(), failure.attempt), (&b"exit code 7"[..], name));
     let mut log = String::new();
     waiter.log(name).unwrap().unwrap().read_to_string(&mut log).unwrap();
     assert_eq!(log, "no luck", "also for those who had not begun to read");
-    assert_eq!(late.failure().unwrap(), None);
-    assert_eq!(elsewhere.failure().unwrap(), None);
+    assert_eq!(late.failures().unwrap(), []);
+    assert_eq!(elsewhere.failures().unwrap(), []);
     assert_eq!(waiter.running().unwrap(), None);
 }
 
@@ -101,7 +101,7 @@ fn failures_and_logs_go_with_those_who_waited() {
     runner.fail(attempt, b"x").unwrap();
     drop((runner, store));
     drop(Store::open(&root).unwrap());
-    assert!(waiter.failure().unwrap().is_some() && waiter.log(name).unwrap().is_some());
+    assert!(waiter.failures().unwrap().len() == 1 && waiter.log(name).unwrap().is_some());
     drop((waiter, waiting));
     let last = Store::open(&root).unwrap();
     assert_eq!(fs::read_dir(root.join("logs")).unwrap().count(), 0);
@@ -175,7 +175,7 @@ pub(crate) fn fly(root: &Path, counters: &str, seed: u64) {
                 while !flight.is_free().unwrap() {
                     std::thread::sleep(Duration::from_millis(1 + random.below(3) as u64));
                 }
-                if let Some(failure) = flight.failure().unwrap() {
+                if let Some(failure) = flight.failures().unwrap().pop() {
                     break String::from_utf8(failure.what).unwrap();
                 }
                 continue;
@@ -237,4 +237,29 @@ fn sixteen_processes_run_each_key_once() {
     let flight = store.flight(&key("key 0")).unwrap();
     assert!(flight.try_lock().unwrap(), "no stale lock");
     assert_eq!(flight.predecessors().unwrap(), []);
+}
+
+/// Opens stores that are not there yet, as others do at the same moment.
+pub(crate) fn open_new(root: &Path) {
+    say("ready");
+    for round in 0..20 {
+        std::io::stdin().read_exact(&mut [0]).unwrap();
+        Store::open(root.join(round.to_string())).unwrap();
+        say("open");
+    }
+}
+
+#[test]
+fn many_processes_make_a_store_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut builders: Vec<_> =
+        (0..8).map(|_| Teller::start("open", &[dir.path().to_str().unwrap()])).collect();
+    builders.iter_mut().for_each(|builder| assert_eq!(builder.line(), "ready"));
+    for _ in 0..20 {
+        builders.iter_mut().for_each(Teller::go);
+        builders.iter_mut().for_each(|builder| assert_eq!(builder.line(), "open"));
+    }
+    for mut builder in builders {
+        assert!(builder.child.wait().unwrap().success());
+    }
 }
