@@ -11,7 +11,7 @@ use cooper_frontend::FileQuestion;
 use cooper_llb::decode_definition;
 use cooper_solver::{Failure, Kept, Key, Note, Out, Pin, Ran, ResultId, Unkeyed, VertexId};
 
-use crate::drive::{Fault, Run, Unfinished, Worker, drive};
+use crate::drive::{Fault, Landed, Run, Unfinished, Worker, drive};
 use crate::error::{Error, StepError};
 use crate::events::Events;
 use crate::graph::Nodes;
@@ -106,8 +106,12 @@ impl Worker for Look {
         self.shared.find(vertex, key, need_bytes).await
     }
 
-    async fn run(&self, run: Run) -> Ran<Fault> {
+    async fn run(&self, run: Run) -> Landed {
         self.shared.run(run).await
+    }
+
+    async fn wait(&self, run: Run) -> Option<Ran<Fault>> {
+        self.shared.wait(run).await
     }
 
     async fn keep(
