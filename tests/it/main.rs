@@ -3,7 +3,9 @@
 
 mod contexts;
 mod failures;
+mod flights;
 mod hub;
+mod interruptions;
 mod losses;
 mod merging;
 mod outputs;

@@ -10,6 +10,7 @@ pub mod hub;
 pub mod image;
 pub mod layout;
 pub mod site;
+pub mod trials;
 
 use std::io::Write;
 

@@ -6,7 +6,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 
-use crate::{root, sh};
+use crate::{build, fixture, root, sh};
 
 /// A long trial: a program that takes `--seed` and `--count` and prints one JSON object as its last line.
 struct Trial {
@@ -17,6 +17,8 @@ struct Trial {
     /// Further words for it.
     words: &'static [&'static str],
     about: &'static str,
+    /// It starts `cooper` and needs the base image; `COOPER_BIN` and `COOPER_TEST_BASE` name others than its own.
+    cooper: bool,
 }
 
 const TRIALS: &[Trial] = &[
@@ -27,6 +29,7 @@ const TRIALS: &[Trial] = &[
         count: 10_000,
         words: &[],
         about: "random graphs against the sequential evaluator",
+        cooper: false,
     },
     Trial {
         name: "dockerfile",
@@ -35,6 +38,25 @@ const TRIALS: &[Trial] = &[
         count: 2_500_000,
         words: &["--large", "100000"],
         about: "damaged and huge Dockerfiles, ignore files and words: no panic, no hang, no quadratic time",
+        cooper: false,
+    },
+    Trial {
+        name: "flights",
+        package: "cooper-tests",
+        example: "flights",
+        count: 200,
+        words: &[],
+        about: "16 processes at once on one Dockerfile; failures, owners that are interrupted, killed, orphan containers",
+        cooper: true,
+    },
+    Trial {
+        name: "kills",
+        package: "cooper-tests",
+        example: "kills",
+        count: 200,
+        words: &[],
+        about: "SIGKILL at random moments of a build of ten steps: all of it, the builder alone, the runtime alone",
+        cooper: true,
     },
 ];
 
@@ -83,12 +105,18 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         "--json",
     ];
     let start = Instant::now();
-    let output = sh::command("cargo", words)
-        .args(trial.words)
-        .current_dir(&root)
-        .stderr(std::process::Stdio::inherit())
-        .output()
-        .context("cargo could not be started")?;
+    let mut command = sh::command("cargo", words);
+    command.args(trial.words).current_dir(&root).stderr(std::process::Stdio::inherit());
+    if trial.cooper {
+        let unset = |name| std::env::var_os(name).is_none();
+        if unset("COOPER_BIN") {
+            command.env("COOPER_BIN", build::cooper(&root, true)?);
+        }
+        if unset("COOPER_TEST_BASE") {
+            command.env("COOPER_TEST_BASE", fixture::python(false)?);
+        }
+    }
+    let output = command.output().context("cargo could not be started")?;
     let text = String::from_utf8_lossy(&output.stdout);
     let result: Value =
         text.lines().last().and_then(|line| serde_json::from_str(line).ok()).unwrap_or_default();

@@ -21,6 +21,7 @@ use crate::output::{self, Kind};
 use crate::paths;
 use crate::report::{FailedBuild, Usage};
 use crate::show::{self, Show};
+use crate::{say, signals};
 
 /// What a command works with.
 pub(crate) struct Opened {
@@ -75,13 +76,13 @@ pub(crate) fn run(root: Option<&Path>, args: &Build) -> Result<()> {
         Box::new(move |event| show.lock().unwrap_or_else(PoisonError::into_inner).event(&event))
     };
     let result = tokio.block_on(async {
-        tokio::spawn(interrupted(cancel.clone()));
+        tokio::spawn(signals::interrupted(cancel.clone()));
         engine.build(spec, observer, &cancel).await
     });
     let mut show = show.lock().unwrap_or_else(PoisonError::into_inner);
     show.finish();
     for warning in logins.take_warnings() {
-        eprintln!("warning: {warning}");
+        say::err(&format!("warning: {warning}\n"));
     }
     let report = match result {
         Ok(report) => report,
@@ -113,33 +114,12 @@ pub(crate) fn run(root: Option<&Path>, args: &Build) -> Result<()> {
         if let Some(response) = &report.exported.response
             && !to_stdout
         {
-            println!("{}", response.image_id());
+            say::out(&format!("{}\n", response.image_id()))?;
         }
     } else if args.progress != Progress::Quiet {
-        eprint!("{}", show::summary(&report));
+        say::err(&show::summary(&report));
     }
     Ok(())
-}
-
-/// Cancels on the first signal that asks to end; the second one ends the process at once.
-async fn interrupted(cancel: Cancel) {
-    use tokio::signal::unix::{SignalKind, signal};
-    let (Ok(mut interrupt), Ok(mut terminate), Ok(mut hangup)) =
-        (signal(SignalKind::interrupt()), signal(SignalKind::terminate()), signal(SignalKind::hangup()))
-    else {
-        return;
-    };
-    for _ in 0..2 {
-        tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
-            _ = hangup.recv() => {}
-        }
-        if cancel.is_cancelled() {
-            std::process::exit(130);
-        }
-        cancel.cancel();
-    }
 }
 
 /// Writes a small file beside its place and renames it.

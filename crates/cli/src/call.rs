@@ -14,6 +14,7 @@ use crate::args::Build;
 use crate::build::{self, Opened};
 use crate::context::Inputs;
 use crate::report::{Found, Usage};
+use crate::say;
 use crate::show::Show;
 
 /// What is asked.
@@ -113,7 +114,7 @@ pub(crate) fn run(
     mut spec: JobSpec,
 ) -> Result<()> {
     if call.method == Method::Describe {
-        print!("{}", if call.json { json::describe() } else { text::describe() });
+        say::out(&if call.json { json::describe() } else { text::describe() })?;
         return Ok(());
     }
     let Opened { engine, tokio, .. } = build::engine(root, args.runtime.as_deref())?;
@@ -142,7 +143,7 @@ pub(crate) fn run(
     });
     show.lock().unwrap_or_else(PoisonError::into_inner).finish();
     let (answer, source) = answer.map_err(build::plain)?;
-    print!("{}", if call.json { json::answer(&answer, &source) } else { text::answer(&answer, &source) });
+    say::out(&if call.json { json::answer(&answer, &source) } else { text::answer(&answer, &source) })?;
     let Answer::Check(lint) = answer else { return Ok(()) };
     match lint.error {
         Some(error) => Err(build::plain(Error::Frontend(error))),

@@ -17,7 +17,9 @@ mod output;
 mod paths;
 mod report;
 mod resolve;
+mod say;
 mod show;
+mod signals;
 
 use std::process::ExitCode;
 
@@ -38,10 +40,10 @@ fn main() -> ExitCode {
             resolve::run(cli.root.as_deref(), image, *json)
         }
         args::Command::Debug(args::Debug::DumpLlb { file, dot }) => {
-            debug::dump_llb(file, *dot).map(|text| print!("{text}"))
+            debug::dump_llb(file, *dot).and_then(|text| say::out(&text))
         }
         args::Command::Debug(args::Debug::Speed { cases, root }) => {
-            debug::speed(cases, root).map(|text| println!("{text}"))
+            debug::speed(cases, root).and_then(|text| say::out(&format!("{text}\n")))
         }
         args::Command::Debug(args::Debug::Conformance { cases, root, out }) => {
             debug::conformance(cases, root, out)
@@ -54,7 +56,7 @@ fn main() -> ExitCode {
                 return ExitCode::from(report::FAILED);
             }
             let report = report::Report::of(&error);
-            eprint!("{report}");
+            say::err(&report.to_string());
             ExitCode::from(report.code)
         }
     }

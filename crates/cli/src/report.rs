@@ -15,7 +15,6 @@ pub(crate) const USAGE: u8 = 2;
 pub(crate) const FAILED: u8 = 1;
 /// The environment is at fault: a runtime, the disk, the network.
 const ENVIRONMENT: u8 = 3;
-const INTERRUPTED: u8 = 130;
 
 /// A line of more bytes than this is named and not shown: it would hide the message.
 const LONG: usize = 2_000;
@@ -111,7 +110,11 @@ impl Report {
         if let Some(failed) = error.downcast_ref::<FailedBuild>() {
             return Self::of_build(failed);
         }
-        let code = if error.is::<Usage>() { USAGE } else { FAILED };
+        let code = match error {
+            error if error.is::<Usage>() => USAGE,
+            error if error.is::<crate::say::Unwritten>() => ENVIRONMENT,
+            _ => FAILED,
+        };
         let mut causes = error.chain().map(ToString::to_string);
         let title = causes.next().unwrap_or_default();
         Self { text: message(&title, None, &causes.collect::<Vec<_>>(), None), code }
@@ -151,17 +154,21 @@ impl Report {
             }
             Error::FailedStep(step) => Self::of_step(step, failed),
             Error::Cancelled => {
-                Self { text: message("the build was interrupted", None, &[], None), code: INTERRUPTED }
+                let text = message("the build was interrupted", None, &[], None);
+                Self { text, code: crate::signals::exit_code() }
             }
             error => {
                 let code = match error {
                     Error::Environment(_) | Error::Store(_) | Error::Io { .. } => ENVIRONMENT,
                     Error::Source(source) if source.is_unreachable() => ENVIRONMENT,
+                    Error::StoreGone(_) => ENVIRONMENT,
+                    error if is_environment(error) => ENVIRONMENT,
                     _ => FAILED,
                 };
                 let help = match error {
                     Error::Source(source) => source.hint(),
                     Error::Store(store) => store.hint(),
+                    Error::StoreGone(_) => Some("run the build again: it makes a new one".to_owned()),
                     _ => None,
                 };
                 let mut causes = chain(error);
@@ -229,6 +236,20 @@ impl Report {
         };
         Self { text: message(&title, place, &notes, help), code }
     }
+}
+
+/// Tells whether a full disk or a closed pipe is behind an error.
+fn is_environment(error: &(dyn std::error::Error + 'static)) -> bool {
+    use std::io::ErrorKind::{BrokenPipe, QuotaExceeded, ReadOnlyFilesystem, StorageFull};
+    let mut next = Some(error);
+    while let Some(error) = next {
+        let kind = error.downcast_ref::<std::io::Error>().map(std::io::Error::kind);
+        if matches!(kind, Some(BrokenPipe | QuotaExceeded | ReadOnlyFilesystem | StorageFull)) {
+            return true;
+        }
+        next = error.source();
+    }
+    false
 }
 
 /// Lists an error and its causes; a cause that is already said in the text above it is left out.

@@ -62,6 +62,9 @@ pub enum Error {
     /// What was asked for is not there yet.
     #[error("{0}")]
     Unsupported(String),
+    /// Somebody deleted the store.
+    #[error("the store `{0}` was deleted while the build ran")]
+    StoreGone(PathBuf),
     /// It was interrupted.
     #[error("the build was cancelled")]
     Cancelled,

@@ -60,6 +60,8 @@ pub(crate) enum Turn {
     Mine(Arc<Wish>),
     /// Another process has made it.
     Found(Vec<Out>),
+    /// Another process has failed at it since this one asked.
+    Failed(StepError),
     /// Another process is at it.
     Busy,
 }
@@ -214,8 +216,8 @@ impl Work {
     /// Finds out whose turn it is. Never waits.
     ///
     /// Forced runs are one a build by their nonce: no other process makes the same.
-    pub(crate) async fn turn(self: &Arc<Self>, run: &Run) -> Result<Turn, StepError> {
-        let (work, run) = (self.clone(), run.clone());
+    pub(crate) async fn turn(self: &Arc<Self>, run: &Run, vertex: &Arc<Vertex>) -> Result<Turn, StepError> {
+        let (work, run, vertex) = (self.clone(), run.clone(), vertex.clone());
         blocking(move || {
             let wish = work.flights.wish(&work.store, run.key, run.forced)?;
             if run.forced {
@@ -227,6 +229,12 @@ impl Work {
             // It may have been made between the last look and the lock.
             if let Some(outs) = work.look(run.vertex, run.key, true) {
                 return Ok(Turn::Found(outs));
+            }
+            // Who waits for a slot after one builder's death may find that the next has failed meanwhile.
+            if let Some((attempt, error)) = wish.failure(&vertex)? {
+                let mut show = |bytes: &[u8]| work.events.log(vertex.digest, false, bytes);
+                Follow::default().read(&wish.flight, attempt, &mut show)?;
+                return Ok(Turn::Failed(error));
             }
             if !wish.predecessors(&work.store)? {
                 wish.flight.unlock()?;

@@ -184,12 +184,21 @@ impl Engine {
         let work = Arc::new(self.work(&sources, &events, vertices, export)?);
         let readers = readers(&nodes);
         let exported = drive(Arc::new(Shared(work.clone())), nodes, targets, spec.jobs, cancel).await;
-        let exported = exported.map_err(|error| attributed(error, &work, &readers));
+        let gone = || Error::StoreGone(self.store.root().to_owned());
+        let exported = exported.map_err(|error| match error {
+            Error::Cancelled => error,
+            // Whatever failed, this is why.
+            _ if !self.store.is_whole() => gone(),
+            error => attributed(error, &work, &readers),
+        });
         // What a failed build has finished and learnt is kept, too; its own error counts more than one of this.
         let finished = work.clone();
         let save = move || finished.sources.save().and_then(|()| finished.store.sync());
         let saved = tokio::task::spawn_blocking(save).await.map_err(|_| Error::Panicked);
         let exported = exported?;
+        if !self.store.is_whole() {
+            return Err(gone());
+        }
         saved??;
         let (ran, merged, cached) = events.summary();
         let first = built.platforms.into_iter().next();

@@ -199,9 +199,10 @@ impl Work {
         }
         // From here on nothing waits for anybody else: the lock of the key is held.
         let wish = match works {
-            true => match self.turn(run).await? {
+            true => match self.turn(run, vertex).await? {
                 Turn::Mine(wish) => Some(wish),
                 Turn::Found(outs) => return Ok(Landed::Ran(self.made_elsewhere(vertex, outs))),
+                Turn::Failed(error) => return Err(error),
                 Turn::Busy => return Ok(Landed::Busy),
             },
             false => None,

@@ -60,7 +60,6 @@ pub struct Attempt {
     name: u64,
     locks: ByteLocks,
     log: File,
-    keep_log: bool,
 }
 
 /// What an attempt left whose builder died.
@@ -99,12 +98,18 @@ impl Store {
         self.with_locks(rows)
     }
 
-    /// Forgets an attempt of which nothing is left outside of the store.
+    /// Forgets an attempt of which nothing is left outside of the store, and deletes its log unless others may want that.
     pub fn forget_attempt(&self, name: u64) -> Result<()> {
-        self.0.db.write(|tx| {
+        let failed = self.0.db.write(|tx| {
             tx.execute("DELETE FROM attempt WHERE name = ?1", [name as i64]).sql()?;
-            Ok(())
-        })
+            let mut failed = tx.prepare_cached("SELECT 1 FROM failure WHERE attempt = ?1").sql()?;
+            failed.exists([name as i64]).sql()
+        })?;
+        if !failed {
+            // Gone already is as good.
+            let _ = fs::remove_file(log_path(&self.0.layout, name));
+        }
+        Ok(())
     }
 
     fn with_locks(&self, rows: Vec<(i64, String)>) -> Result<Vec<DeadAttempt>> {
@@ -198,7 +203,7 @@ impl Flight {
         };
         let file = log_path(layout, name);
         let log = File::create_new(&file).at("create", &file)?;
-        let attempt = Attempt { store: self.store.clone(), name, locks, log, keep_log: false };
+        let attempt = Attempt { store: self.store.clone(), name, locks, log };
         self.store.0.db.write(|tx| {
             let sql = "INSERT INTO attempt (key, name, holder, place) VALUES (?1, ?2, ?3, ?4)";
             let holder = self.store.0.holder.lock as i64;
@@ -210,16 +215,14 @@ impl Flight {
     }
 
     /// Publishes the failure of an attempt to those who wait, and ends it. Its log stays as long as any of them lives.
-    pub fn fail(&self, mut attempt: Attempt, what: &[u8]) -> Result<()> {
+    pub fn fail(&self, attempt: Attempt, what: &[u8]) -> Result<()> {
         self.store.0.db.write(|tx| {
             let sql = "INSERT INTO failure (key, attempt, what, until) VALUES (?1, ?2, ?3, ?4)";
             let until = sweep::last_holder(tx)?;
             let mut insert = tx.prepare_cached(sql).sql()?;
             insert.execute((self.key.as_bytes(), attempt.name as i64, what, until)).sql()?;
             Ok(())
-        })?;
-        attempt.keep_log = true;
-        Ok(())
+        })
     }
 
     fn byte(&self) -> u64 {
@@ -271,9 +274,6 @@ impl Drop for Attempt {
     fn drop(&mut self) {
         // What fails here is done when the store is opened after this process's end.
         let _ = self.store.forget_attempt(self.name);
-        if !self.keep_log {
-            let _ = fs::remove_file(log_path(&self.store.0.layout, self.name));
-        }
     }
 }
 

@@ -154,6 +154,7 @@ fn what_the_dead_left_running() {
         std::thread::sleep(Duration::from_millis(5));
     }
     next.forget_attempt(name).unwrap();
+    assert_eq!(fs::read_dir(root.join("logs")).unwrap().count(), 0);
     assert_eq!(flight.predecessors().unwrap(), []);
     drop(Store::open(&root).unwrap());
     assert_eq!(dirs(), 2);
