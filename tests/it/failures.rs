@@ -80,17 +80,22 @@ error: dockerfile parse error on line 2: unknown instruction: COYP
 ",
         ),
         (
-            "FROM scratch\nADD https://example.com/x /\n",
+            "FROM scratch\nADD http://127.0.0.1:1/x /\n",
             &[],
-            1,
+            3,
             "\
-error: `ADD https://example.com/x /` failed
+error: `ADD http://127.0.0.1:1/x /` failed
  --> Dockerfile:2:1
   |
-2 | ADD https://example.com/x /
-  | ^^^^^^^^^^^^^^^^^^^^^^^^^^^ stage stage-0
+2 | ADD http://127.0.0.1:1/x /
+  | ^^^^^^^^^^^^^^^^^^^^^^^^^^ stage stage-0
   |
-  = the URL `https://example.com/x` is not supported yet
+  = `http://127.0.0.1:1/x`: cannot connect to `127.0.0.1:1`
+  = error sending request
+  = client error (Connect)
+  = tcp connect error
+  = Connection refused (os error 111)
+  = help: check the network and the name `127.0.0.1:1`; behind a proxy set HTTPS_PROXY
 ",
         ),
         (
@@ -179,7 +184,7 @@ fn privileged_a_failure_stops_the_rest() {
 fn privileged_interrupted_and_killed_builders_leave_nothing() {
     let Some(layout) = base("interrupted_and_killed_builders_leave_nothing") else { return };
     for (signal, code, mark) in
-        [("-INT", Some(130), "61.5"), ("-TERM", Some(130), "62.5"), ("-KILL", None, "63.5")]
+        [("-INT", Some(130), "61.5"), ("-TERM", Some(143), "62.5"), ("-KILL", None, "63.5")]
     {
         for runtime in ["crun", "runc"] {
             let mark = format!("{mark}{}", runtime.len());
