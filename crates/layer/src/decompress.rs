@@ -1,6 +1,11 @@
 use std::io::{self, BufRead, BufReader, Read};
 
 use crate::error::{Error, Result};
+use crate::options::Limits;
+
+/// Memory that xz may ask for, in KiB: `xz -9` needs 65 MiB, and zstd's decoder stops at windows of 128 MiB. A file can
+/// name dictionaries of 4 GiB.
+const XZ_MEMORY: u32 = 256 << 10;
 
 /// The compression of a blob, as its first bytes tell.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -34,14 +39,32 @@ impl Detected {
 
 /// Reads a blob of any compression as its uncompressed stream.
 ///
-/// Input that ends early or is damaged is an error of the read that meets it; checksums are verified.
+/// Input that ends early or is damaged is an error of the read that meets it; checksums are verified. So is a stream that
+/// is far longer than its blob ([`Limits::ratio`]): an [`Error::Limit`] inside the [`io::Error`].
 pub struct Decompressor<R: Read> {
     decoder: Decoder<Input<R>>,
     detected: Detected,
+    size: u64,
+    ratio: u64,
+    ratio_from: u64,
 }
 
 /// The bytes looked at, then the rest.
-type Input<R> = BufReader<io::Chain<io::Cursor<Vec<u8>>, R>>;
+type Input<R> = BufReader<Counted<io::Chain<io::Cursor<Vec<u8>>, R>>>;
+
+/// Counts what is read.
+struct Counted<R> {
+    input: R,
+    count: u64,
+}
+
+impl<R: Read> Read for Counted<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.input.read(buffer)?;
+        self.count += count as u64;
+        Ok(count)
+    }
+}
 
 enum Decoder<R: BufRead> {
     Plain(R),
@@ -75,15 +98,26 @@ impl<R: Read> Decompressor<R> {
         let mut start = Vec::with_capacity(6);
         blob.by_ref().take(6).read_to_end(&mut start).map_err(Error::Read)?;
         let detected = Detected::of(&start);
-        let input = BufReader::with_capacity(128 << 10, io::Cursor::new(start).chain(blob));
+        let input = Counted { input: io::Cursor::new(start).chain(blob), count: 0 };
+        let input = BufReader::with_capacity(128 << 10, input);
         let decoder = match detected {
             Detected::None => Decoder::Plain(input),
             Detected::Gzip => Decoder::Gzip(Box::new(flate2::bufread::MultiGzDecoder::new(input))),
             Detected::Zstd => Decoder::Zstd(zstd::Decoder::with_buffer(input).map_err(Error::Read)?),
             Detected::Bzip2 => Decoder::Bzip2(Box::new(bzip2::bufread::MultiBzDecoder::new(input))),
-            Detected::Xz => Decoder::Xz(Box::new(lzma_rust2::XzReader::new(input, true))),
+            Detected::Xz => {
+                Decoder::Xz(Box::new(lzma_rust2::XzReader::new_mem_limit(input, true, XZ_MEMORY)))
+            }
         };
-        Ok(Self { decoder, detected })
+        let Limits { ratio, ratio_from, .. } = Limits::default();
+        Ok(Self { decoder, detected, size: 0, ratio, ratio_from })
+    }
+
+    /// Takes other bounds than the default ones.
+    #[must_use]
+    pub fn limits(mut self, limits: &Limits) -> Self {
+        (self.ratio, self.ratio_from) = (limits.ratio, limits.ratio_from);
+        self
     }
 
     /// Returns what the compression is.
@@ -94,13 +128,32 @@ impl<R: Read> Decompressor<R> {
 
 impl<R: Read> Read for Decompressor<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        match &mut self.decoder {
+        let count = match &mut self.decoder {
             Decoder::Plain(input) => input.read(buffer),
             Decoder::Gzip(decoder) => decoder.read(buffer),
             Decoder::Zstd(decoder) => decoder.read(buffer),
             Decoder::Bzip2(decoder) => decoder.read(buffer),
             Decoder::Xz(decoder) => decoder.read(buffer),
+        }?;
+        self.size += count as u64;
+        if self.size > self.ratio_from && self.size / self.ratio.max(1) > self.decoder.input().count {
+            let limit = Error::Limit { what: "size for each byte of the compressed blob", limit: self.ratio };
+            return Err(io::Error::new(io::ErrorKind::QuotaExceeded, limit));
         }
+        Ok(count)
+    }
+}
+
+impl<R: Read> Decoder<Input<R>> {
+    fn input(&self) -> &Counted<io::Chain<io::Cursor<Vec<u8>>, R>> {
+        match self {
+            Self::Plain(input) => input,
+            Self::Gzip(decoder) => decoder.get_ref(),
+            Self::Zstd(decoder) => decoder.get_ref(),
+            Self::Bzip2(decoder) => decoder.get_ref(),
+            Self::Xz(decoder) => decoder.inner(),
+        }
+        .get_ref()
     }
 }
 

@@ -80,6 +80,16 @@ impl Error {
         Self::File { action, path: path.clone(), source: source.into() }
     }
 
+    /// Takes a crossed bound out of the failed read that it came through.
+    pub(crate) fn lifted(self) -> Self {
+        let Self::Read(error) = self else { return self };
+        match error.downcast::<Self>() {
+            Ok(limit @ Self::Limit { .. }) => limit,
+            Ok(other) => Self::Read(io::Error::other(other)),
+            Err(error) => Self::Read(error),
+        }
+    }
+
     pub(crate) fn entry(path: &LayerPath, reason: impl Into<String>) -> Self {
         Self::Entry { path: path.clone(), reason: reason.into() }
     }

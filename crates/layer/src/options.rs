@@ -68,6 +68,15 @@ pub struct Limits {
     pub metadata: u64,
     /// Length of the uncompressed stream in bytes.
     pub stream: u64,
+    /// Sum of all holes of sparse files in bytes: they cost an archive nothing, but each zero is hashed.
+    pub holes: u64,
+    /// Number of components walked while names are resolved, those of links included: a name of a few bytes can lead
+    /// through 40 links of 2,000 components each.
+    pub steps: u64,
+    /// Bytes of the stream for each byte of the compressed blob, beyond [`ratio_from`](Self::ratio_from).
+    pub ratio: u64,
+    /// Length of the stream in bytes up to which any ratio is allowed: images with a file of zeros are honest.
+    pub ratio_from: u64,
 }
 
 impl Default for Limits {
@@ -82,6 +91,13 @@ impl Default for Limits {
             extensions: 1 << 20,
             metadata: 1 << 30,
             stream: 1 << 40,
+            // A minute of hashing.
+            holes: 1 << 36,
+            // Five million entries in forty directories each.
+            steps: 200_000_000,
+            // gzip cannot pass 1,032; zstd writes 128 KiB of zeros as 4 bytes.
+            ratio: 500,
+            ratio_from: 4 << 30,
         }
     }
 }

@@ -25,6 +25,10 @@ const AUFS: &[u8] = b".wh..wh.";
 /// Makes its directory opaque.
 pub(crate) const OPAQUE: &[u8] = b".wh..wh..opq";
 
+/// Linux' bounds on an extended attribute: no file system has longer ones.
+const XATTR_NAME: u64 = 255;
+const XATTR_SIZE: u64 = 64 << 10;
+
 /// What [`unpack`] made.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unpacked {
@@ -57,20 +61,21 @@ pub fn unpack(tar: impl Read, into: &Directory, options: &UnpackOptions) -> Resu
     let mut reader = Reader::new(source, options.limits.extensions);
     let mut unpacking = Unpacking {
         disk: Disk::new(into, options)?,
-        tree: Tree::default(),
+        tree: Tree::new(options.limits.steps),
         options,
         whiteouts: BTreeSet::new(),
         opaque: BTreeSet::new(),
         incomplete: BTreeSet::new(),
         entries: 0,
         total_size: 0,
+        holes: 0,
         metadata: 0,
     };
     let result = unpacking.run(&mut reader);
     let source = reader.into_inner();
     // The reader below saw only an error that ended the stream.
     Limits::check("length of the stream", source.size, options.limits.stream)?;
-    result?;
+    result.map_err(Error::lifted)?;
     let (index, incomplete) = unpacking.finish()?;
     Ok(Unpacked { index, diff_id: DiffId::new(source.hasher.finish()), tar_size: source.size, incomplete })
 }
@@ -105,6 +110,7 @@ struct Unpacking<'a> {
     incomplete: BTreeSet<LayerPath>,
     entries: u64,
     total_size: u64,
+    holes: u64,
     metadata: u64,
 }
 
@@ -118,10 +124,15 @@ impl Unpacking<'_> {
         Ok(())
     }
 
-    /// Counts an entry that keeps this many bytes in memory.
+    /// Counts an entry with this many bytes of name, link and attributes.
     fn count(&mut self, bytes: usize) -> Result<()> {
         self.entries += 1;
         Limits::check("number of entries", self.entries, self.options.limits.entries)?;
+        self.keep(bytes)
+    }
+
+    /// Counts bytes that stay in memory.
+    fn keep(&mut self, bytes: usize) -> Result<()> {
         self.metadata = self.metadata.saturating_add(bytes as u64);
         Limits::check("size of names and attributes", self.metadata, self.options.limits.metadata)
     }
@@ -132,6 +143,10 @@ impl Unpacking<'_> {
         self.count(member.name.len() + member.link.len() + attributes)?;
         Limits::check("length of a path", member.name.len() as u64, limits.path)?;
         Limits::check("length of a link", member.link.len() as u64, limits.path)?;
+        for (name, value) in &member.xattrs {
+            Limits::check("length of an attribute's name", name.len() as u64, XATTR_NAME)?;
+            Limits::check("length of an attribute", value.len() as u64, XATTR_SIZE)?;
+        }
         let written = LayerPath::clean(&member.name)?;
         Limits::check("depth of a path", written.depth() as u64, limits.depth)?;
         if written.is_root() || written.components().any(|part| part.starts_with(AUFS) && part != OPAQUE) {
@@ -143,6 +158,8 @@ impl Unpacking<'_> {
             return Err(Error::entry(&written, format!("is inside `{name}`, a name that marks a deletion")));
         }
         let parent = self.directory(&parent)?;
+        // Through a link, a short name can stand for a long path.
+        self.keep(parent.as_bytes().len())?;
         let name = written.name();
         if name == OPAQUE {
             if parent.is_root() {
@@ -229,6 +246,8 @@ impl Unpacking<'_> {
                     file.write(data)?;
                 }
                 Chunk::Hole(length) => {
+                    self.holes = self.holes.saturating_add(length);
+                    Limits::check("size of all holes", self.holes, self.options.limits.holes)?;
                     file.skip(length);
                     let mut left = length;
                     while left > 0 {
@@ -263,7 +282,14 @@ impl Unpacking<'_> {
         if target == path {
             return Err(fail("which is itself"));
         }
+        // The new entry keeps what the first one has.
+        let kept = node.entry.xattrs.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>()
+            + match &node.entry.kind {
+                Kind::Symlink { target } => target.len(),
+                _ => 0,
+            };
         let (mut entry, file) = (node.entry.clone(), node.file);
+        self.keep(kept)?;
         entry.path = path.clone();
         self.make_room(&path)?;
         let recorded = self.options.devices == Devices::Record

@@ -424,6 +424,8 @@ impl<R: Read> Reader<R> {
         let mut scanned = 0;
         let mut wanted = None;
         let mut lines = 0_u64;
+        // No number has more digits; searching for the end of an endless line again in each block would be slow.
+        const DIGITS: usize = 20;
         loop {
             if wanted.is_some_and(|wanted| lines >= wanted) {
                 break;
@@ -448,6 +450,9 @@ impl<R: Read> Reader<R> {
                 }
                 lines += 1;
                 scanned += end + 1;
+            }
+            if wanted.is_none_or(|wanted| lines < wanted) && text.len() - scanned > DIGITS {
+                return Err(fail("bad number in a sparse map"));
             }
         }
         let numbers = text.get(..scanned).unwrap_or_default().split(|&b| b == b'\n').skip(1);

@@ -4,17 +4,20 @@ use std::collections::{BTreeMap, VecDeque};
 
 use crate::entry::{Entry, Kind};
 use crate::error::{Error, Result};
+use crate::options::Limits;
 use crate::path::LayerPath;
 
 /// As many links as the kernel follows.
 const LINKS: usize = 40;
 
-#[derive(Default)]
 pub(super) struct Tree {
     nodes: BTreeMap<LayerPath, Node>,
     files: u32,
     /// The last answer: archives list directories one after the other.
     last: Option<(LayerPath, LayerPath)>,
+    /// Components walked so far.
+    steps: u64,
+    most_steps: u64,
 }
 
 pub(super) struct Node {
@@ -36,6 +39,11 @@ impl Resolved {
 }
 
 impl Tree {
+    /// Makes an empty one that walks at most this many components in all.
+    pub(super) fn new(most_steps: u64) -> Self {
+        Self { nodes: BTreeMap::new(), files: 0, last: None, steps: 0, most_steps }
+    }
+
     pub(super) fn get(&self, path: &LayerPath) -> Option<&Node> {
         self.nodes.get(path)
     }
@@ -77,6 +85,8 @@ impl Tree {
         let mut links = 0;
         let mut left: VecDeque<Vec<u8>> = path.components().map(<[u8]>::to_vec).collect();
         while let Some(name) = left.pop_front() {
+            self.steps += 1;
+            Limits::check("number of steps through directories and links", self.steps, self.most_steps)?;
             match name.as_slice() {
                 b"" | b"." => continue,
                 b".." => {
@@ -143,7 +153,7 @@ mod tests {
 
     #[test]
     fn links_stay_inside() {
-        let mut tree = Tree::default();
+        let mut tree = Tree::new(1000);
         for directory in ["a", "a/b", "usr", "usr/lib"] {
             tree.insert(Entry::new(path(directory), Kind::Directory { opaque: false }, 0));
         }
@@ -179,7 +189,7 @@ mod tests {
     /// A parent that climbs back out of what does not exist yet.
     #[test]
     fn dots_after_missing_parts() {
-        let mut tree = Tree::default();
+        let mut tree = Tree::new(1000);
         tree.insert(Entry::new(path("l"), Kind::Symlink { target: b"new/deep/../../../../z".to_vec() }, 0));
         let found = tree.resolve(&path("l/f")).unwrap();
         assert_eq!((found.directory, found.missing.join(&b'/')), (LayerPath::root(), b"z/f".to_vec()));
