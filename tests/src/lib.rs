@@ -6,6 +6,7 @@
 #![allow(clippy::print_stderr, clippy::unwrap_used, reason = "helpers of tests: a panic is how a test fails")]
 
 pub mod cooper;
+pub mod fuzz;
 pub mod hub;
 pub mod image;
 pub mod layout;

@@ -31,6 +31,8 @@ pub struct BlobStream {
     offset: u64,
     /// Breaks since the last byte, and all of them.
     breaks: (u32, u32),
+    /// The place in front has answered a range wrongly: it is asked for the whole blob.
+    whole: bool,
 }
 
 #[derive(Debug)]
@@ -73,6 +75,7 @@ impl Client {
             hasher: Some(Hasher::new()),
             offset: 0,
             breaks: (0, 0),
+            whole: false,
         })
     }
 
@@ -173,7 +176,7 @@ impl BlobStream {
     }
 
     async fn open(&self) -> Result<Body> {
-        let range = (self.offset > 0).then(|| format!("bytes={}-", self.offset));
+        let range = (self.offset > 0 && !self.whole).then(|| format!("bytes={}-", self.offset));
         let range = range.and_then(|range| HeaderValue::from_str(&range).ok());
         let (response, host) = match self.places.front() {
             None => return Err(Error::NoRegistry(self.reference.to_string())),
@@ -219,17 +222,21 @@ impl BlobStream {
     async fn give_way(&mut self, error: Error) -> Result<()> {
         let limits = &self.client.0.http.limits;
         self.breaks = (self.breaks.0 + 1, self.breaks.1 + 1);
-        let broken = matches!(error, Error::Broken { .. });
+        // 416, or another range than was asked for: some servers and caches do not know what they have.
+        let out_of_range = matches!(error, Error::Status { status: 416, .. } | Error::Protocol { .. });
+        let again = out_of_range && self.offset > 0 && !self.whole;
+        let broken = matches!(error, Error::Broken { .. }) || again;
         if self.hasher.is_none() || self.breaks.1 > MOST_BREAKS {
             self.hasher = None;
             return Err(error);
         }
         if broken && self.breaks.0 < limits.attempts {
+            self.whole |= again;
             tokio::time::sleep(back_off(limits, self.breaks.0)).await;
             return Ok(());
         }
         self.places.pop_front();
-        self.breaks.0 = 0;
+        (self.breaks.0, self.whole) = (0, false);
         self.failed.push(error);
         if self.places.is_empty() {
             self.hasher = None;

@@ -1,6 +1,8 @@
 //! The client against a stand-in of Docker Hub and against the real `docker-registry`.
 #![allow(clippy::unwrap_used, reason = "a test may panic, and so may what it calls")]
 
+mod faulty;
+mod fuzz;
 mod hub;
 mod push;
 
