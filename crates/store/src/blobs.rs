@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use cooper_oci::{Digest, Hasher};
 use rusqlite::{OptionalExtension as _, Transaction};
 
+use crate::charge::Charge;
 use crate::db::SqlContext as _;
 use crate::error::{Error, IoContext as _, Result};
 use crate::loss::Loss;
@@ -63,7 +64,7 @@ impl Store {
     pub fn blob_writer(&self) -> Result<BlobWriter> {
         let path = self.fresh();
         let file = File::options().write(true).create_new(true).open(&path).at("create", &path)?;
-        Ok(BlobWriter { store: self.clone(), path, file, hasher: Hasher::new(), size: 0, renamed: false })
+        Ok(BlobWriter { store: self.clone(), path, file, hasher: Hasher::new(), size: 0, renamed: false, charge: self.charge() })
     }
 
     /// Stores bytes as a blob.
@@ -82,7 +83,8 @@ impl Store {
         let path = self.0.layout.blob(digest);
         let lost = self.0.db.write(|tx| {
             let last = crate::sweep::last_holder(tx)?;
-            crate::sweep::rename_to_trash(&self.0.layout, &path, last)?;
+            let bytes = row(tx, digest)?.unwrap_or(0);
+            crate::sweep::rename_to_trash(&self.0.layout, tx, &path, last, bytes)?;
             tx.execute("DELETE FROM blob WHERE digest = ?1", [digest.as_bytes()]).sql()
         })?;
         if lost > 0 {
@@ -114,7 +116,10 @@ pub(crate) fn row(tx: &Transaction<'_>, digest: &Digest) -> Result<Option<u64>> 
 
 pub(crate) fn hold(tx: &Transaction<'_>, lease: i64, digest: &Digest) -> Result<()> {
     let sql = "INSERT INTO lease_blob (lease, blob) VALUES (?1, ?2) ON CONFLICT DO NOTHING";
-    tx.prepare_cached(sql).sql()?.execute((lease, digest.as_bytes())).sql()?;
+    if tx.prepare_cached(sql).sql()?.execute((lease, digest.as_bytes())).sql()? > 0 {
+        let sql = "UPDATE blob SET used = ?2, uses = uses + 1 WHERE digest = ?1";
+        tx.prepare_cached(sql).sql()?.execute((digest.as_bytes(), time::now())).sql()?;
+    }
     Ok(())
 }
 
@@ -129,6 +134,7 @@ pub struct BlobWriter {
     hasher: Hasher,
     size: u64,
     renamed: bool,
+    charge: Charge,
 }
 
 impl BlobWriter {
@@ -163,6 +169,7 @@ impl BlobWriter {
 
 impl Write for BlobWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.charge.cover(self.size + bytes.len() as u64)?;
         let count = self.file.write(bytes)?;
         self.hasher.update(bytes.get(..count).unwrap_or_default());
         self.size += count as u64;
@@ -196,17 +203,20 @@ impl SealedBlob {
     ///
     /// A file without a row may be the leftover of a crash and is replaced.
     pub(crate) fn install(&mut self, tx: &Transaction<'_>, unsynced: Option<&str>) -> Result<()> {
-        let store = &self.writer.store;
+        let store = self.writer.store.clone();
         let path = store.0.layout.blob(&self.digest);
         let here = row(tx, &self.digest)? == Some(self.size)
             && fs::symlink_metadata(&path).is_ok_and(|found| found.len() == self.size);
         if !here {
             fs::rename(&self.writer.path, &path).at("rename to", &path)?;
             self.writer.renamed = true;
-            let sql = "INSERT OR REPLACE INTO blob (digest, size, created, unsynced) VALUES (?1, ?2, ?3, ?4)";
+            let sql = "INSERT INTO blob (digest, size, created, unsynced, used) VALUES (?1, ?2, ?3, ?4, ?3)
+                       ON CONFLICT (digest) DO UPDATE SET size = excluded.size, created = excluded.created,
+                           unsynced = excluded.unsynced, used = excluded.used";
             let created = time::now();
             let mut insert = tx.prepare_cached(sql).sql()?;
             insert.execute((self.digest.as_bytes(), self.size as i64, created, unsynced)).sql()?;
+            self.writer.charge.release(tx)?;
         }
         hold(tx, store.0.holder.lease, &self.digest)
     }

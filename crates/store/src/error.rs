@@ -62,6 +62,20 @@ pub enum Error {
         /// The mapping of this process.
         now: String,
     },
+    /// What is in use does not fit under the cap, and nothing is left that could go.
+    #[error(
+        "the store would need {need} bytes and may take {cap}: {own} are in use by this process, {others} by others"
+    )]
+    Full {
+        /// Bytes that it would take with nothing in it but what is in use.
+        need: u64,
+        /// The cap, in bytes.
+        cap: u64,
+        /// Bytes that this process holds or is writing.
+        own: u64,
+        /// Bytes that other processes hold or are writing, and that are not in `own`.
+        others: u64,
+    },
     /// What was written is not what its digest says.
     #[error("expected {expected}, got {found}")]
     Mismatch {
@@ -122,6 +136,23 @@ impl Error {
                 Some("name a directory on a local disk by --root (ext4, xfs, btrfs, tmpfs)".into())
             }
             Self::Ids { .. } => Some("name another directory by --root, one for each way of running".into()),
+            Self::Full { need, own, others, .. } if others > own => {
+                Some(format!("build again when the others are done, or allow more by --max-used {need}"))
+            }
+            Self::Full { need, .. } => Some(format!("allow more by --max-used {need}")),
+            Self::Database { source, .. } => {
+                let code = source.downcast_ref::<rusqlite::Error>().and_then(rusqlite::Error::sqlite_error_code);
+                match code {
+                    Some(rusqlite::ErrorCode::DiskFull) => Some("free some space on the store's disk".into()),
+                    Some(rusqlite::ErrorCode::ReadOnly) => {
+                        Some("the store, or the disk that it is on, is read-only".into())
+                    }
+                    Some(rusqlite::ErrorCode::DatabaseCorrupt | rusqlite::ErrorCode::NotADatabase) => {
+                        Some("nothing in a store is more than a cache: delete its folder".into())
+                    }
+                    _ => None,
+                }
+            }
             Self::Io { source, .. } | Self::Mount { source, .. } => match source.raw_os_error() {
                 Some(libc::ENOSPC) | Some(libc::EDQUOT) => Some("free some space on the store's disk".into()),
                 Some(libc::EROFS) => Some("the store's disk is mounted read-only".into()),

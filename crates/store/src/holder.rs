@@ -54,6 +54,7 @@ impl Holder {
     /// Deletes the row and with it the leases.
     pub(crate) fn release(&self, db: &Db) -> Result<()> {
         db.write(|tx| {
+            tx.execute("DELETE FROM unfinished WHERE lock = ?1", [self.lock as i64]).sql()?;
             tx.execute("DELETE FROM holder WHERE number = ?1", [self.number]).sql()?;
             Ok(())
         })

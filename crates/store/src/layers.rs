@@ -168,7 +168,7 @@ impl Store {
     pub fn snapshot_dir(&self, id: LayerId) -> Result<Option<PathBuf>> {
         let found = self.presence(&[id])?;
         let here = found.first().is_some_and(|found| found.snapshot);
-        Ok(here.then(|| self.0.layout.files(id)))
+        Ok((here && self.is_sound(id)?).then(|| self.0.layout.files(id)))
     }
 
     /// Gives up a layer's files because they are missing or bad: from now on they count as not here.
@@ -177,11 +177,14 @@ impl Store {
     pub fn lose_snapshot(&self, id: LayerId, reason: impl Into<String>) -> Result<()> {
         let lost = self.0.db.write(|tx| {
             let last = sweep::last_holder(tx)?;
-            sweep::rename_to_trash(&self.0.layout, &self.0.layout.snapshot(id), last)?;
-            let sql =
-                "UPDATE layer SET snapshot = NULL, unsynced = NULL WHERE id = ?1 AND snapshot IS NOT NULL";
+            let mut disk = tx.prepare_cached("SELECT disk FROM layer WHERE id = ?1").sql()?;
+            let disk = disk.query_row([id.as_bytes()], |row| row.get(0)).optional().sql()?.unwrap_or(0);
+            sweep::rename_to_trash(&self.0.layout, tx, &self.0.layout.snapshot(id), last, disk)?;
+            let sql = "UPDATE layer SET snapshot = NULL, disk = 0, unsynced = NULL
+                       WHERE id = ?1 AND snapshot IS NOT NULL";
             tx.execute(sql, [id.as_bytes()]).sql()
         })?;
+        lock(&self.0.sound).remove(&id);
         if lost > 0 {
             self.note_loss(Loss::Snapshot { layer: id, reason: reason.into() });
         }
@@ -295,10 +298,12 @@ pub(crate) fn put(tx: &Transaction<'_>, id: LayerId, meta: &LayerMeta) -> Result
 pub(crate) fn hold(tx: &Transaction<'_>, lease: i64, id: LayerId) -> Result<()> {
     let sql = "INSERT INTO lease_layer (lease, layer) VALUES (?1, ?2) ON CONFLICT DO NOTHING";
     let added = tx.prepare_cached(sql).sql()?.execute((lease, id.as_bytes())).sql()?;
-    if added > 0
-        && let Some(Some(entries)) = entries(tx, id)?
-    {
-        blobs::hold(tx, lease, &entries)?;
+    if added > 0 {
+        let sql = "UPDATE layer SET used = ?2, uses = uses + 1 WHERE id = ?1";
+        tx.prepare_cached(sql).sql()?.execute((id.as_bytes(), time::now())).sql()?;
+        if let Some(Some(entries)) = entries(tx, id)? {
+            blobs::hold(tx, lease, &entries)?;
+        }
     }
     Ok(())
 }

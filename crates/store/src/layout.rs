@@ -40,6 +40,11 @@ impl Layout {
         self.root.join("store.db")
     }
 
+    /// The database with its log and their index.
+    pub(crate) fn database_files(&self) -> [PathBuf; 3] {
+        ["store.db", "store.db-wal", "store.db-shm"].map(|name| self.root.join(name))
+    }
+
     pub(crate) fn holders(&self) -> PathBuf {
         self.root.join("holders.lock")
     }

@@ -113,11 +113,15 @@
 //! by it: the kernel keeps what they wrote.
 
 mod blobs;
+mod charge;
+mod check;
 mod db;
 mod environment;
 mod error;
+mod evict;
 mod flights;
 mod holder;
+mod items;
 mod layers;
 mod layout;
 mod leases;
@@ -134,8 +138,11 @@ mod tree;
 mod usage;
 
 pub use blobs::BlobWriter;
+pub use check::{Checked, Finding};
 pub use error::{Error, Result};
+pub use evict::{Prune, Pruned};
 pub use flights::{Attempt, DeadAttempt, Failure, Flight, LogWriter};
+pub use items::{Item, ItemKind, Keeper};
 pub use layers::{LayerBlob, LayerMeta, LayerRecord, Presence, Remote};
 pub use leases::Lease;
 pub use loss::Loss;

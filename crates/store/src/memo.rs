@@ -46,7 +46,8 @@ impl Store {
     /// earlier one.
     pub fn memo_put(&self, kind: &str, key: &Digest, value: &[u8]) -> Result<()> {
         self.0.db.write(|tx| {
-            let sql = "INSERT OR REPLACE INTO memo (kind, key, value, written) VALUES (?1, ?2, ?3, ?4)";
+            let sql = "INSERT INTO memo (kind, key, value, written) VALUES (?1, ?2, ?3, ?4)
+                       ON CONFLICT (kind, key) DO UPDATE SET value = excluded.value, written = excluded.written";
             let mut insert = tx.prepare_cached(sql).sql()?;
             insert.execute((kind, key.as_bytes(), value, time::now())).sql()?;
             Ok(())
@@ -77,17 +78,24 @@ impl Store {
     /// Remembers a large value as a file, in the place of an earlier one.
     pub fn put_memo_file(&self, kind: &str, key: &Digest, value: &[u8]) -> Result<PathBuf> {
         let (new, path) = (self.fresh(), self.memo_file_path(kind, key));
-        let write = || -> io::Result<()> {
-            fs::File::create_new(&new)?.write_all(value)?;
-            fs::rename(&new, &path)
-        };
-        match write() {
-            Ok(()) => Ok(path),
-            Err(error) => {
-                let _ = fs::remove_file(&new);
-                Err(error).at("write", path)
-            }
+        let mut charge = self.charge();
+        charge.cover(value.len() as u64)?;
+        let write = || -> io::Result<()> { fs::File::create_new(&new)?.write_all(value) };
+        let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        let written = write().at("write", &new).and_then(|()| {
+            self.0.db.write(|tx| {
+                fs::rename(&new, &path).at("rename to", &path)?;
+                tx.prepare_cached("DELETE FROM memo_file WHERE name = ?1").sql()?.execute([&name]).sql()?;
+                let sql = "INSERT INTO memo_file (name, size, used) VALUES (?1, ?2, ?3)";
+                let mut insert = tx.prepare_cached(sql).sql()?;
+                insert.execute((&name, value.len() as i64, time::now())).sql()?;
+                charge.release(tx)
+            })
+        });
+        if written.is_err() {
+            let _ = fs::remove_file(&new);
         }
+        written.map(|()| path)
     }
 
     fn memo_file_path(&self, kind: &str, key: &Digest) -> PathBuf {

@@ -143,6 +143,8 @@ impl Store {
     }
 
     fn hold_record(&self, tx: &Transaction<'_>, record: &Record) -> Result<()> {
+        let sql = "UPDATE record SET used = ?2 WHERE key = ?1";
+        tx.prepare_cached(sql).sql()?.execute((record.key.as_bytes(), time::now())).sql()?;
         for layer in record.outputs.iter().flat_map(|output| &output.layers) {
             layers::hold(tx, self.0.holder.lease, *layer)?;
         }

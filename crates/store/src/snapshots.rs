@@ -7,12 +7,13 @@ use cooper_layer::{Index, LayerId};
 use cooper_oci::Digest;
 
 use crate::blobs::SealedBlob;
+use crate::charge::{Metered, on_disk};
 use crate::db::SqlContext as _;
 use crate::error::{IoContext as _, Result};
 use crate::layers::{self, LayerMeta, LayerRecord};
 use crate::layout::FILES;
 use crate::store::{Store, lock};
-use crate::{sweep, tree};
+use crate::{sweep, time, tree};
 
 /// A directory with the files of a layer to be. Dropping it before it is committed deletes it.
 #[derive(Debug)]
@@ -23,6 +24,7 @@ pub struct PendingDir {
     outer: PathBuf,
     files: PathBuf,
     renamed: bool,
+    charge: Metered,
 }
 
 /// What became of a directory that was given to [`Store::commit_layer`].
@@ -55,7 +57,13 @@ impl PendingDir {
     pub(crate) fn create(store: &Store) -> Result<Self> {
         let outer = store.fresh();
         fs::DirBuilder::new().mode(0o700).create(&outer).at("create", &outer)?;
-        let pending = Self { _store: store.clone(), files: outer.join(FILES), outer, renamed: false };
+        let pending = Self {
+            _store: store.clone(),
+            files: outer.join(FILES),
+            charge: store.metered(&outer),
+            outer,
+            renamed: false,
+        };
         fs::create_dir(&pending.files).at("create", &pending.files)?;
         // Not by mode(): the umask would apply.
         let mode = fs::Permissions::from_mode(0o755);
@@ -66,6 +74,15 @@ impl PendingDir {
     /// Returns the directory for the files: the root of the layer in overlay form.
     pub fn path(&self) -> &Path {
         &self.files
+    }
+
+    /// Makes room for what is about to be written here, `bytes` all in all. Who does not know is metered.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Full`](crate::Error::Full) if that is more than the cap leaves.
+    pub fn reserve(&mut self, bytes: u64) -> Result<()> {
+        self.charge.cover(bytes)
     }
 
     /// Returns a path beside the files, for what must be on the same file system and goes with them.
@@ -113,6 +130,10 @@ impl Store {
         meta: &LayerMeta,
     ) -> Result<Committed> {
         let encoded = index.encode();
+        pending.keep_files_only()?;
+        let sealed = time::now();
+        let disk = on_disk(&pending.outer).at("measure", &pending.outer)?;
+        pending.charge.cover(disk)?;
         let mut blob = self.index_blob(&encoded)?;
         let unsynced = self.unsynced()?.map(str::to_owned);
         let target = self.0.layout.snapshot(id);
@@ -130,17 +151,19 @@ impl Store {
             } else {
                 blob.install(tx, unsynced.as_deref())?;
                 // Left by a transaction that was cut off, or claimed without its files.
-                sweep::rename_to_trash(&self.0.layout, &target, 0)?;
+                sweep::rename_to_trash(&self.0.layout, tx, &target, 0, 0)?;
                 fs::rename(&pending.outer, &target).at("rename to", &target)?;
                 pending.renamed = true;
                 let sql =
-                    "UPDATE layer SET entries = ?2, implied = ?3, snapshot = ?4, unsynced = ?5 WHERE id = ?1";
+                    "UPDATE layer SET entries = ?2, implied = ?3, snapshot = ?4, unsynced = ?5, disk = ?6, sealed = ?7
+                           WHERE id = ?1";
                 let implied = index.iter().any(|entry| entry.implied);
                 let size = index.size() as i64;
                 let mut update = tx.prepare_cached(sql).sql()?;
                 update
-                    .execute((id.as_bytes(), blob.digest.as_bytes(), implied, size, unsynced.as_deref()))
+                    .execute((id.as_bytes(), blob.digest.as_bytes(), implied, size, unsynced.as_deref(), disk as i64, sealed))
                     .sql()?;
+                pending.charge.release(tx)?;
             }
             layers::hold(tx, self.0.holder.lease, id)?;
             layers::required(tx, id)

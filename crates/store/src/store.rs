@@ -1,4 +1,4 @@
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::fs;
 use std::os::unix::fs::DirBuilderExt as _;
@@ -9,7 +9,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use cooper_layer::{Index, LayerId, OverlayXattrs, Owners};
 use rusqlite::OptionalExtension as _;
 
+use crate::charge::Accounts;
 use crate::db::{Db, SqlContext as _};
+use crate::evict::MAX_RECORDS;
 use crate::environment::{Boot, Environment};
 use crate::error::{Error, IoContext as _, Result};
 use crate::holder::Holder;
@@ -36,7 +38,10 @@ pub(crate) struct Inner {
     pub(crate) backend: Backend,
     pub(crate) overlay_refused: std::sync::OnceLock<String>,
     pub(crate) indexes: Mutex<HashMap<LayerId, Arc<Index>>>,
+    /// Layers whose files were looked at.
+    pub(crate) sound: Mutex<HashSet<LayerId>>,
     pub(crate) losses: Mutex<Vec<Loss>>,
+    pub(crate) accounts: Accounts,
     next: AtomicU64,
 }
 
@@ -59,6 +64,9 @@ pub struct Options {
     pub backend: Backend,
     /// What to do about owners of files when this opens a new store; an existing store keeps what it was made with.
     pub owners: Owners,
+    /// Most bytes that the store may take on the disk while this handle writes to it: what was not used for the longest
+    /// time goes, and what does not fit all the same is [`Error::Full`]. `None`: no bound.
+    pub max_used: Option<u64>,
 }
 
 impl fmt::Debug for Store {
@@ -88,7 +96,9 @@ impl Store {
             backend: options.backend,
             overlay_refused: std::sync::OnceLock::new(),
             indexes: Mutex::default(),
+            sound: Mutex::default(),
             losses: Mutex::default(),
+            accounts: Accounts::new(options.max_used),
             next: AtomicU64::new(0),
         })))
     }
@@ -115,6 +125,7 @@ impl Store {
     /// What a crash of the machine finds unsynced is forgotten when the store is opened next, never trusted. A crash of
     /// processes alone loses nothing.
     pub fn sync(&self) -> Result<()> {
+        self.trim_records(MAX_RECORDS)?;
         let Boot::Known(boot) = &self.0.environment.boot else { return Ok(()) };
         let list = |table: &str, column: &str| -> Result<Vec<Vec<u8>>> {
             self.0.db.read(|tx| {

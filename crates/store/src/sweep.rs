@@ -67,7 +67,14 @@ pub(crate) fn after_the_dead(
         };
         if !known {
             died = true;
-            rename_to_trash(layout, &tmp.join(name), 0)?;
+            let bytes = match lock_of(&name) {
+                Some(lock) => {
+                    let sql = "DELETE FROM unfinished WHERE lock = ?1 RETURNING bytes";
+                    tx.query_row(sql, [lock as i64], |row| row.get(0)).optional().sql()?.unwrap_or(0)
+                }
+                None => 0,
+            };
+            rename_to_trash(layout, tx, &tmp.join(name), 0, bytes)?;
         }
     }
     flights::forget(layout, tx)?;
@@ -77,6 +84,7 @@ pub(crate) fn after_the_dead(
     if died {
         discard_strays(layout, tx)?;
     }
+    forget_deleted(layout, tx)?;
     deletable(layout, tx, None)
 }
 
@@ -90,18 +98,25 @@ fn forget_unsynced(layout: &Layout, tx: &Transaction<'_>, boot: &str) -> Result<
     let blobs = ids("SELECT digest FROM blob WHERE unsynced IS NOT NULL AND unsynced <> ?1")?;
     for id in &layers {
         let path = layout.snapshot(LayerId::new(Digest::from_bytes(*id)));
-        rename_to_trash(layout, &path, 0)?;
-        tx.execute("UPDATE layer SET snapshot = NULL, unsynced = NULL WHERE id = ?1", [id]).sql()?;
+        rename_to_trash(layout, tx, &path, 0, 0)?;
+        tx.execute("UPDATE layer SET snapshot = NULL, disk = 0, unsynced = NULL WHERE id = ?1", [id]).sql()?;
     }
     for digest in &blobs {
-        rename_to_trash(layout, &layout.blob(&Digest::from_bytes(*digest)), 0)?;
+        rename_to_trash(layout, tx, &layout.blob(&Digest::from_bytes(*digest)), 0, 0)?;
         tx.execute("DELETE FROM blob WHERE digest = ?1", [digest]).sql()?;
     }
     Ok(!layers.is_empty() || !blobs.is_empty())
 }
 
 /// Discards files that were renamed in by a transaction that was never committed.
-fn discard_strays(layout: &Layout, tx: &Transaction<'_>) -> Result<()> {
+pub(crate) fn discard_strays(layout: &Layout, tx: &Transaction<'_>) -> Result<()> {
+    let memo = layout.memo();
+    let mut row = tx.prepare("SELECT 1 FROM memo_file WHERE name = ?1").sql()?;
+    for name in names(&memo)? {
+        if !row.exists([&name]).sql()? {
+            rename_to_trash(layout, tx, &memo.join(name), 0, 0)?;
+        }
+    }
     let places = [
         (layout.snapshots(), "SELECT 1 FROM layer WHERE id = ?1 AND snapshot IS NOT NULL"),
         (layout.blobs(), "SELECT 1 FROM blob WHERE digest = ?1"),
@@ -114,7 +129,7 @@ fn discard_strays(layout: &Layout, tx: &Transaction<'_>) -> Result<()> {
                 Err(_) => false,
             };
             if !known {
-                rename_to_trash(layout, &dir.join(name), 0)?;
+                rename_to_trash(layout, tx, &dir.join(name), 0, 0)?;
             }
         }
     }
@@ -127,17 +142,43 @@ pub(crate) fn last_holder(tx: &Transaction<'_>) -> Result<i64> {
     Ok(last.optional().sql()?.unwrap_or(0))
 }
 
-/// Moves something to the trash under a name that says up to which holder it may be in use.
-pub(crate) fn rename_to_trash(layout: &Layout, path: &Path, holder: i64) -> Result<()> {
+/// Moves something to the trash under a name that says up to which holder it may be in use. Its bytes count until it is
+/// deleted.
+pub(crate) fn rename_to_trash(
+    layout: &Layout,
+    tx: &Transaction<'_>,
+    path: &Path,
+    holder: i64,
+    bytes: u64,
+) -> Result<()> {
     let name = format!("{holder}-{:016x}", random().at("read", "/dev/urandom")?);
-    match fs::rename(path, layout.trash().join(name)) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
-        answer => answer.at("discard", path),
+    match fs::rename(path, layout.trash().join(&name)) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        answer => answer.at("discard", path)?,
     }
+    let mut insert = tx.prepare_cached("INSERT INTO trash (name, bytes) VALUES (?1, ?2)").sql()?;
+    insert.execute((name, bytes as i64)).sql()?;
+    Ok(())
+}
+
+/// Stops counting trash that is deleted.
+pub(crate) fn forget_deleted(layout: &Layout, tx: &Transaction<'_>) -> Result<()> {
+    let rows: Vec<String> = {
+        let mut rows = tx.prepare_cached("SELECT name FROM trash").sql()?;
+        rows.query_map([], |row| row.get(0)).sql()?.collect::<Result<_, _>>().sql()?
+    };
+    let trash = layout.trash();
+    for name in rows {
+        if fs::symlink_metadata(trash.join(&name)).is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound)
+        {
+            tx.prepare_cached("DELETE FROM trash WHERE name = ?1").sql()?.execute([name]).sql()?;
+        }
+    }
+    Ok(())
 }
 
 /// Lists the trash that nobody can be using: all holders that were there when it was discarded are gone.
-fn deletable(layout: &Layout, tx: &Transaction<'_>, own: Option<i64>) -> Result<Vec<PathBuf>> {
+pub(crate) fn deletable(layout: &Layout, tx: &Transaction<'_>, own: Option<i64>) -> Result<Vec<PathBuf>> {
     let oldest: Option<i64> = tx
         .query_row("SELECT min(number) FROM holder WHERE number IS NOT ?1", [own], |row| row.get(0))
         .sql()?;
@@ -167,7 +208,7 @@ pub(crate) fn delete(layout: &Layout, rubbish: Vec<PathBuf>) {
     });
 }
 
-fn delete_one(path: &Path) -> std::io::Result<()> {
+pub(crate) fn delete_one(path: &Path) -> std::io::Result<()> {
     // A process that was killed in a mount namespace that it shared leaves its mounts behind.
     crate::mount::detach_below(path)?;
     tree::remove(path)

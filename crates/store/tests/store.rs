@@ -5,6 +5,7 @@
 mod store {
     mod blobs;
     mod crash;
+    mod evict;
     mod flights;
     mod help;
     mod layers;

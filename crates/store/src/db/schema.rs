@@ -11,7 +11,7 @@ const APPLICATION: i64 = 0x434f_4f50;
 
 /// Each entry leads from the format of its index to the next; the length is the newest format number. Never edit
 /// one that was released: add another.
-const STEPS: &[&str] = &[VERSION_1, FLIGHTS];
+const STEPS: &[&str] = &[VERSION_1, FLIGHTS, ACCOUNTS];
 
 /// Digests are 32 raw bytes, times are nanoseconds since 1970, chains are digests laid end to end.
 ///
@@ -125,6 +125,107 @@ const FLIGHTS: &str = "
         until   INTEGER NOT NULL
     ) STRICT;
     CREATE INDEX failure_key ON failure (key);
+";
+
+/// What everything takes on the disk, added up by triggers, and when it was used last.
+///
+/// `sealed` is when the files of a snapshot were put in: none of them was changed later. `disk` is what the files of a snapshot take in whole blocks; a blob takes its length rounded up to blocks of 4 KB. An
+/// entry index (`layer.entries`) is a blob, too. Never `INSERT OR REPLACE` into these tables: SQLite does not fire the
+/// triggers for the rows that go.
+const ACCOUNTS: &str = "
+    CREATE TABLE total (
+        kind  TEXT PRIMARY KEY,
+        count INTEGER NOT NULL DEFAULT 0,
+        bytes INTEGER NOT NULL DEFAULT 0
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE unfinished (lock INTEGER PRIMARY KEY, bytes INTEGER NOT NULL) STRICT;
+    CREATE TABLE trash (name TEXT PRIMARY KEY, bytes INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+    CREATE TABLE memo_file (
+        name TEXT PRIMARY KEY,
+        size INTEGER NOT NULL,
+        used INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX memo_file_used ON memo_file (used);
+    CREATE INDEX memo_written ON memo (written);
+
+    ALTER TABLE blob ADD COLUMN used INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE blob ADD COLUMN uses INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE layer ADD COLUMN disk INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE layer ADD COLUMN sealed INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE layer ADD COLUMN used INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE layer ADD COLUMN uses INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE record ADD COLUMN used INTEGER NOT NULL DEFAULT 0;
+    UPDATE blob SET used = created;
+    UPDATE layer SET used = created, disk = coalesce((snapshot + 4095) / 4096 * 4096, 0);
+    UPDATE record SET used = created;
+    CREATE INDEX blob_used ON blob (used);
+    CREATE INDEX layer_used ON layer (used) WHERE snapshot IS NOT NULL;
+    CREATE INDEX layer_entries ON layer (entries) WHERE entries IS NOT NULL;
+    CREATE INDEX record_used ON record (used);
+
+    INSERT INTO total SELECT 'blob', count(*), coalesce(sum((size + 4095) / 4096 * 4096), 0) FROM blob;
+    INSERT INTO total SELECT 'snapshot', count(snapshot), coalesce(sum(disk), 0) FROM layer;
+    INSERT INTO total SELECT 'record', count(*), 0 FROM record;
+    INSERT INTO total SELECT 'memo', count(*), 0 FROM memo;
+    INSERT INTO total (kind) VALUES ('memo_file'), ('unfinished'), ('trash');
+
+    CREATE TRIGGER blob_in AFTER INSERT ON blob BEGIN
+        UPDATE total SET count = count + 1, bytes = bytes + (new.size + 4095) / 4096 * 4096 WHERE kind = 'blob';
+    END;
+    CREATE TRIGGER blob_out AFTER DELETE ON blob BEGIN
+        UPDATE total SET count = count - 1, bytes = bytes - (old.size + 4095) / 4096 * 4096 WHERE kind = 'blob';
+    END;
+    CREATE TRIGGER blob_size AFTER UPDATE OF size ON blob BEGIN
+        UPDATE total SET bytes = bytes + (new.size + 4095) / 4096 * 4096 - (old.size + 4095) / 4096 * 4096
+            WHERE kind = 'blob';
+    END;
+    CREATE TRIGGER layer_in AFTER INSERT ON layer WHEN new.snapshot IS NOT NULL BEGIN
+        UPDATE total SET count = count + 1, bytes = bytes + new.disk WHERE kind = 'snapshot';
+    END;
+    CREATE TRIGGER layer_out AFTER DELETE ON layer WHEN old.snapshot IS NOT NULL BEGIN
+        UPDATE total SET count = count - 1, bytes = bytes - old.disk WHERE kind = 'snapshot';
+    END;
+    CREATE TRIGGER layer_size AFTER UPDATE OF snapshot, disk ON layer BEGIN
+        UPDATE total SET
+            count = count + (new.snapshot IS NOT NULL) - (old.snapshot IS NOT NULL),
+            bytes = bytes + iif(new.snapshot IS NULL, 0, new.disk) - iif(old.snapshot IS NULL, 0, old.disk)
+            WHERE kind = 'snapshot';
+    END;
+    CREATE TRIGGER record_in AFTER INSERT ON record BEGIN
+        UPDATE total SET count = count + 1 WHERE kind = 'record';
+    END;
+    CREATE TRIGGER record_out AFTER DELETE ON record BEGIN
+        UPDATE total SET count = count - 1 WHERE kind = 'record';
+    END;
+    CREATE TRIGGER memo_in AFTER INSERT ON memo BEGIN
+        UPDATE total SET count = count + 1 WHERE kind = 'memo';
+    END;
+    CREATE TRIGGER memo_out AFTER DELETE ON memo BEGIN
+        UPDATE total SET count = count - 1 WHERE kind = 'memo';
+    END;
+    CREATE TRIGGER memo_file_in AFTER INSERT ON memo_file BEGIN
+        UPDATE total SET count = count + 1, bytes = bytes + (new.size + 4095) / 4096 * 4096
+            WHERE kind = 'memo_file';
+    END;
+    CREATE TRIGGER memo_file_out AFTER DELETE ON memo_file BEGIN
+        UPDATE total SET count = count - 1, bytes = bytes - (old.size + 4095) / 4096 * 4096
+            WHERE kind = 'memo_file';
+    END;
+    CREATE TRIGGER unfinished_in AFTER INSERT ON unfinished BEGIN
+        UPDATE total SET count = count + 1, bytes = bytes + new.bytes WHERE kind = 'unfinished';
+    END;
+    CREATE TRIGGER unfinished_out AFTER DELETE ON unfinished BEGIN
+        UPDATE total SET count = count - 1, bytes = bytes - old.bytes WHERE kind = 'unfinished';
+    END;
+    CREATE TRIGGER unfinished_size AFTER UPDATE OF bytes ON unfinished BEGIN
+        UPDATE total SET bytes = bytes + new.bytes - old.bytes WHERE kind = 'unfinished';
+    END;
+    CREATE TRIGGER trash_in AFTER INSERT ON trash BEGIN
+        UPDATE total SET count = count + 1, bytes = bytes + new.bytes WHERE kind = 'trash';
+    END;
+    CREATE TRIGGER trash_out AFTER DELETE ON trash BEGIN
+        UPDATE total SET count = count - 1, bytes = bytes - old.bytes WHERE kind = 'trash';
+    END;
 ";
 
 /// Brings a database to the newest format. Many processes may try at once.

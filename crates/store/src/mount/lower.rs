@@ -25,7 +25,11 @@ impl Lower {
     pub(super) fn of(store: &Store, layers: &[LayerId]) -> Result<Self> {
         let found = store.presence(layers)?;
         let dirs = layers.iter().zip(found).map(|(id, found)| {
-            if found.snapshot { Ok(store.0.layout.files(*id)) } else { Err(Error::Lost(*id)) }
+            if found.snapshot && store.is_sound(*id)? {
+                Ok(store.0.layout.files(*id))
+            } else {
+                Err(Error::Lost(*id))
+            }
         });
         let dirs = dirs.collect::<Result<Vec<_>>>()?;
         let implied = store.0.db.read(|tx| {
