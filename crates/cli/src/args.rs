@@ -2,7 +2,12 @@
 
 use std::path::PathBuf;
 
+use std::time::Duration;
+
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use cooper_engine::MaxUsed;
+
+use crate::space::units;
 
 /// Builds container images without a daemon.
 #[derive(Debug, Parser)]
@@ -21,6 +26,15 @@ pub(crate) enum Command {
     /// Builds an image from a Dockerfile.
     #[command(after_help = BUILD_EXAMPLES)]
     Build(Box<Build>),
+    /// Lists what the store keeps on the disk, and how much.
+    #[command(after_help = DU_EXAMPLES)]
+    Du(Du),
+    /// Deletes what no process works with.
+    #[command(after_help = PRUNE_EXAMPLES)]
+    Prune(Prune),
+    /// Looks after the store.
+    #[command(subcommand)]
+    Store(Store),
     /// Looks inside: what a Dockerfile becomes, what a name resolves to.
     #[command(subcommand)]
     Debug(Debug),
@@ -32,6 +46,97 @@ Examples:
   cooper build --target test .                           builds one stage
   cooper build -o type=local,dest=out .                  the files of the last stage as a folder
   cooper build --build-context base=oci-layout://dir:tag .";
+
+const DU_EXAMPLES: &str = "\
+Examples:
+  cooper du
+  cooper du --filter type=layer --filter description~=apt
+  cooper du --filter until=7d --verbose                  what was not used for a week
+  cooper du --why-kept --filter inuse                    who works with what";
+
+const PRUNE_EXAMPLES: &str = "\
+Examples:
+  cooper prune --filter until=7d                         what was not used for a week
+  cooper prune --max-used-space 20GB                     the longest unused, down to 20 GB
+  cooper prune --min-free-space 10%                      until a tenth of the disk is free
+  cooper prune --all                                     everything, records of steps too";
+
+/// Flags of `cooper du`.
+#[derive(Debug, Args)]
+pub(crate) struct Du {
+    /// Only what fits: `until=24h`, `type=layer`, `id=HEX`, `description~=REGEX`, `inuse`, `shared`, `private`; all of them.
+    #[arg(long = "filter", value_name = "KEY[=VALUE]")]
+    pub(crate) filters: Vec<String>,
+
+    /// Everything that is known of each thing.
+    #[arg(long)]
+    pub(crate) verbose: bool,
+
+    /// Says of each thing who keeps it, or when it would go.
+    #[arg(long)]
+    pub(crate) why_kept: bool,
+
+    /// How it is printed.
+    #[arg(long, value_enum, default_value_t = Format::Pretty)]
+    pub(crate) format: Format,
+}
+
+/// Flags of `cooper prune`.
+#[derive(Debug, Args)]
+pub(crate) struct Prune {
+    /// Only what fits, as in `cooper du`; all of them.
+    #[arg(long = "filter", value_name = "KEY[=VALUE]")]
+    pub(crate) filters: Vec<String>,
+
+    /// What is known of layers and steps, too: not only bytes that can be had again.
+    #[arg(short, long)]
+    pub(crate) all: bool,
+
+    /// Stops when the store takes no more than this.
+    #[arg(long, visible_alias = "max-used", value_name = "SIZE", value_parser = units::max_used)]
+    pub(crate) max_used_space: Option<MaxUsed>,
+
+    /// Keeps this much in any case.
+    #[arg(long, visible_alias = "keep-storage", value_name = "SIZE", value_parser = units::max_used)]
+    pub(crate) reserved_space: Option<MaxUsed>,
+
+    /// Stops when this much of the disk is free.
+    #[arg(long, value_name = "SIZE", value_parser = units::max_used)]
+    pub(crate) min_free_space: Option<MaxUsed>,
+
+    /// Only what was not used for this long, as `--filter until=`.
+    #[arg(long, value_name = "DURATION", value_parser = units::duration)]
+    pub(crate) until: Option<Duration>,
+
+    /// Everything that is known of each thing that goes.
+    #[arg(long)]
+    pub(crate) verbose: bool,
+
+    /// Accepted, for scripts: nothing is asked anyway.
+    #[arg(short, long)]
+    pub(crate) force: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Store {
+    /// Reads everything in the store and says what is damaged or does not belong there. Exit code 1 if something is.
+    Check {
+        /// Gives up what is damaged, to be made or fetched again when it is wanted, and deletes what does not belong.
+        #[arg(long)]
+        repair: bool,
+        /// How it is printed.
+        #[arg(long, value_enum, default_value_t = Format::Pretty)]
+        format: Format,
+    },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// For people.
+    Pretty,
+    /// JSON, one object a line.
+    Json,
+}
 
 /// Flags of `cooper build`.
 #[derive(Debug, Args)]
@@ -123,6 +228,11 @@ pub(crate) struct Build {
     /// How many steps may run at the same time [default: twice the number of processors].
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) jobs: Option<u32>,
+
+    /// Most that the store may take on the disk, as 20GB, 40% or none [default: max-used of the configuration, else 60% of the
+    /// disk]. What was not used for the longest time goes.
+    #[arg(long, env = "COOPER_MAX_USED", value_name = "SIZE", value_parser = units::max_used)]
+    pub(crate) max_used: Option<MaxUsed>,
 
     /// The runtime of the steps: crun, runc or a path [default: the first that is there].
     #[arg(long, value_name = "RUNTIME")]

@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context as _, Result};
 use cooper_engine::{
-    Cancel, Compression, Dest, Engine, Error, JobSpec, Logins, NamedContext, Output, Runtime, Settings,
-    registries,
+    Cancel, Compression, Dest, Engine, Error, JobSpec, Logins, MaxUsed, NamedContext, Output, Runtime,
+    Settings, registries,
 };
 use cooper_executor::namespace::{self, Mode};
 use cooper_oci::Reference;
@@ -31,9 +31,19 @@ pub(crate) struct Opened {
 }
 
 /// Enters the namespaces and opens the engine. Must be called before any thread is started.
-pub(crate) fn engine(root: Option<&Path>, runtime: Option<&str>) -> Result<Opened> {
+///
+/// `max_used` bounds the store while something is put into it; whoever only looks around gives no bound.
+pub(crate) fn engine(
+    root: Option<&Path>,
+    runtime: Option<&str>,
+    max_used: Option<MaxUsed>,
+) -> Result<Opened> {
     let root = paths::store(root)?;
     let config = paths::config();
+    let max_used = match max_used {
+        Some(max_used) => max_used.bytes(&root).map_err(plain)?,
+        None => None,
+    };
     let mode = namespace::enter()?;
     let tokio = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let settings = Settings {
@@ -41,11 +51,20 @@ pub(crate) fn engine(root: Option<&Path>, runtime: Option<&str>) -> Result<Opene
         single_id: mode == Mode::SingleId,
         runtime: runtime.map_or(Runtime::Search, |program| Runtime::Program(program.into())),
         registries: registries(&config).map_err(plain)?,
+        max_used,
     };
     let logins = Arc::new(Logins::of_user());
     // The client of registries wants a runtime around it when it is made.
     let engine = tokio.block_on(async { Engine::open(&settings, logins.clone()) }).map_err(plain)?;
     Ok(Opened { engine, tokio, logins })
+}
+
+/// How much a build may make the store take: what was asked for, else what the configuration says, else a share of the disk.
+pub(crate) fn max_used(args: &Build) -> Result<MaxUsed> {
+    match args.max_used {
+        Some(asked) => Ok(asked),
+        None => Ok(cooper_engine::max_used(&paths::config()).map_err(plain)?.unwrap_or_default()),
+    }
 }
 
 /// Wraps an error that belongs to no line of a Dockerfile.
@@ -64,7 +83,7 @@ pub(crate) fn run(root: Option<&Path>, args: &Build) -> Result<()> {
         .outputs
         .iter()
         .any(|output| matches!(output, Output::Oci { dest: Dest::Stdout, .. } | Output::Tar(Dest::Stdout)));
-    let Opened { engine, tokio, logins } = engine(root, args.runtime.as_deref())?;
+    let Opened { engine, tokio, logins } = engine(root, args.runtime.as_deref(), Some(max_used(args)?))?;
     let _stdin = inputs.read(&mut spec)?;
     let roots = Roots::of(&spec);
     let name = spec.dockerfile.1.clone();

@@ -117,7 +117,8 @@ pub(crate) fn run(
         say::out(&if call.json { json::describe() } else { text::describe() })?;
         return Ok(());
     }
-    let Opened { engine, tokio, .. } = build::engine(root, args.runtime.as_deref())?;
+    let Opened { engine, tokio, .. } =
+        build::engine(root, args.runtime.as_deref(), Some(build::max_used(args)?))?;
     let _stdin = inputs.read(&mut spec)?;
     let spec = &spec;
     let show = Arc::new(Mutex::new(Show::new(args.shown(), None)));

@@ -1,7 +1,7 @@
 //! cooper: builds container images without a daemon.
 //!
 //! What it holds: the command line (`args.rs`), what a build's flags mean (`build.rs`), how progress and the summary look
-//! (`show.rs`), and the one shape of every error with its exit code (`report.rs`). It leaves everything else to the
+//! (`show.rs`), what the store takes (`space.rs`), and the one shape of every error with its exit code (`report.rs`). It leaves everything else to the
 //! engine.
 //!
 //! The process enters its namespaces first, before any thread exists; after that root and rootless are the same.
@@ -20,6 +20,7 @@ mod resolve;
 mod say;
 mod show;
 mod signals;
+mod space;
 
 use std::process::ExitCode;
 
@@ -40,6 +41,11 @@ fn main() -> ExitCode {
     };
     let result = match &cli.command {
         args::Command::Build(build) => build::run(cli.root.as_deref(), build),
+        args::Command::Du(du) => space::du(cli.root.as_deref(), du),
+        args::Command::Prune(prune) => space::prune(cli.root.as_deref(), prune),
+        args::Command::Store(args::Store::Check { repair, format }) => {
+            space::check(cli.root.as_deref(), *repair, *format)
+        }
         args::Command::Debug(args::Debug::Resolve { image, json }) => {
             resolve::run(cli.root.as_deref(), image, *json)
         }

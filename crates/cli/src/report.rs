@@ -4,7 +4,7 @@ use std::fmt;
 use std::ops::Range;
 
 use annotate_snippets::{AnnotationKind, Level, Origin, Renderer, Snippet};
-use cooper_engine::{Error, FailedStep, StepError};
+use cooper_engine::{Error, FailedStep, StepError, StoreError, store_error};
 use cooper_frontend::Span;
 
 use crate::missing::{self, Missing, Roots};
@@ -162,7 +162,7 @@ impl Report {
                     Error::Environment(_) | Error::Store(_) | Error::Io { .. } => ENVIRONMENT,
                     Error::Source(source) if source.is_unreachable() => ENVIRONMENT,
                     Error::StoreGone(_) => ENVIRONMENT,
-                    error if is_environment(error) => ENVIRONMENT,
+                    error if is_environment(error) || is_full(error) => ENVIRONMENT,
                     _ => FAILED,
                 };
                 let help = match error {
@@ -171,6 +171,7 @@ impl Report {
                     Error::StoreGone(_) => Some("run the build again: it makes a new one".to_owned()),
                     _ => None,
                 };
+                let help = help.or_else(|| store_error(error)?.hint());
                 let mut causes = chain(error);
                 let title = causes.remove(0);
                 Self { text: message(&title, None, &causes, help), code }
@@ -227,11 +228,13 @@ impl Report {
             StepError::Store(store) => store.hint(),
             _ => missing.help,
         };
+        let help = help.or_else(|| store_error(&*step.error)?.hint());
         let code = match &*step.error {
             StepError::Executor(cooper_executor::StepError::NoRuntime { .. }) | StepError::Store(_) => {
                 ENVIRONMENT
             }
             StepError::Source(source) if source.is_unreachable() => ENVIRONMENT,
+            error if is_full(error) => ENVIRONMENT,
             _ => FAILED,
         };
         Self { text: message(&title, place, &notes, help), code }
@@ -250,6 +253,11 @@ fn is_environment(error: &(dyn std::error::Error + 'static)) -> bool {
         next = error.source();
     }
     false
+}
+
+/// Tells whether the store had no room left under its cap.
+fn is_full(error: &(dyn std::error::Error + 'static)) -> bool {
+    matches!(store_error(error), Some(StoreError::Full { .. }))
 }
 
 /// Lists an error and its causes; a cause that is already said in the text above it is left out.

@@ -12,7 +12,7 @@ use crate::build;
 pub(crate) fn run(root: Option<&Path>, image: &str, json: bool) -> Result<()> {
     let reference =
         Reference::parse_normalized(image).with_context(|| format!("`{image}` is no image name"))?;
-    let build::Opened { engine, tokio, .. } = build::engine(root, None)?;
+    let build::Opened { engine, tokio, .. } = build::engine(root, None, None)?;
     let name = ImageName::Registry(reference);
     let found = tokio.block_on(engine.images().resolve(&name, &Platform::host()));
     match found {

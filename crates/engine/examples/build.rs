@@ -42,6 +42,7 @@ async fn build(mode: Mode) -> Result<(), Box<dyn Error>> {
         single_id: mode == Mode::SingleId,
         runtime: Runtime::Search,
         registries: Default::default(),
+        max_used: None,
     };
     let engine = Engine::open(&settings, Arc::new(Known::anonymous()))?;
     let archive = scratch.path().join("greeting.tar");

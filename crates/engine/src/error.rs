@@ -92,6 +92,23 @@ impl Error {
     }
 }
 
+/// Finds what the store said, anywhere behind an error: what others wrote to it failed by its word.
+pub fn store_error<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a cooper_store::Error> {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(found) = error.downcast_ref::<cooper_store::Error>() {
+            return Some(found);
+        }
+        // What an error of input and output was made of is not its source but itself.
+        let inner = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+        next = match inner {
+            Some(inner) => Some(inner),
+            None => error.source(),
+        };
+    }
+    None
+}
+
 /// A step that failed, for whoever draws the message.
 #[derive(Debug)]
 pub struct FailedStep {

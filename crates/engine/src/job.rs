@@ -76,7 +76,8 @@ impl Engine {
     /// If the store cannot be opened, or the client of registries cannot be made.
     pub fn open(settings: &Settings, auth: Arc<dyn Auth>) -> Result<Self, Error> {
         let owners = if settings.single_id { Owners::Record } else { Owners::Set };
-        let options = cooper_store::Options { owners, ..cooper_store::Options::default() };
+        let max_used = settings.max_used;
+        let options = cooper_store::Options { owners, max_used, ..cooper_store::Options::default() };
         let store = Store::open_with(&settings.root, &options)?;
         let client = Client::new(&settings.registries, auth).map_err(cooper_source::Error::from)?;
         let images = Images::new(store.clone(), Arc::new(client));
@@ -86,6 +87,11 @@ impl Engine {
         let state = store.scratch()?;
         clear(&store, store.dead_attempts()?)?;
         Ok(Self { store, images, urls, runtime: settings.runtime.clone(), state })
+    }
+
+    /// Returns the store, for looking at what is in it and for deleting.
+    pub fn store(&self) -> &Store {
+        &self.store
     }
 
     /// Returns what looks images up.

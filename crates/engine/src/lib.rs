@@ -18,6 +18,7 @@
 //!     single_id: false,
 //!     runtime: Runtime::Search,
 //!     registries: Default::default(),
+//!     max_used: None,
 //! };
 //! let engine = Engine::open(&settings, Arc::new(Known::anonymous()))?;
 //! let spec = JobSpec {
@@ -54,6 +55,7 @@ mod results;
 mod run;
 mod select;
 mod settings;
+mod size;
 mod sources;
 mod spaces;
 mod spec;
@@ -64,12 +66,14 @@ pub use cooper_executor::{Cancel, Runtime};
 pub use cooper_layer::Compression;
 pub use cooper_registry::Known;
 pub use cooper_source::{ImageName, Images};
-pub use error::{Error, FailedStep, StepError};
+pub use cooper_store::{Checked, Error as StoreError, Finding, Item, ItemKind, Keeper, Prune, Pruned, Store};
+pub use error::{Error, FailedStep, StepError, store_error};
 pub use events::{Merge, Observer, RanStep};
 pub use export::Exported;
 pub use job::{Engine, Report};
 pub use near::near;
-pub use settings::{Settings, registries};
+pub use settings::{Settings, max_used, registries};
+pub use size::{MaxUsed, disk, parse_size};
 pub use spec::{Context, Dest, JobSpec, NamedContext, Output};
 
 /// Returns 32 bytes that no other call returns: for what must not be equal to anything earlier.

@@ -1,10 +1,12 @@
 //! Running one vertex: an exec in the executor, file operations here, merges as lists of layers.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use cooper_executor::file::{self, Root as FileRoot};
 use cooper_executor::{
-    Executor as _, ExtraHost, Io, Mount, MountFrom, Network, Process, Security, Step, Stream, Ulimit,
+    Cancel, Done, Executor as _, ExtraHost, Io, LocalExecutor, Mount, MountFrom, Network, Process, Security,
+    Step, Stream, Ulimit,
 };
 use cooper_layer::{LayerId, Owners, Timestamp};
 use cooper_llb::{NONE, Op, Vertex, pb};
@@ -19,6 +21,9 @@ use crate::keep::{Naming, keep};
 use crate::key::of_output;
 use crate::results::Root;
 use crate::work::Work;
+
+/// How often a running step is asked whether it has written too much.
+const LOOK: Duration = Duration::from_millis(50);
 
 /// What a run made, one root of layers an output.
 pub(crate) type Made = Vec<Vec<LayerId>>;
@@ -133,7 +138,7 @@ impl Work {
         });
         let io = io.named(run_name(attempt.name())).holding(attempt.hold()?);
         let executor = if run.forced { &self.forced_executor } else { &self.executor };
-        let done = executor.run(&step, io, &run.cancel).await?;
+        let done = self.run_within(executor, &step, io, &run.cancel).await?;
         if !done.exit.success {
             return Err(StepError::Exit {
                 code: done.exit.code,
@@ -163,6 +168,35 @@ impl Work {
         };
         tokio::task::spawn_blocking(check).await.map_err(blocking)??;
         Ok(outs)
+    }
+
+    /// Runs a step, and stops it when what is written is more than the store may take.
+    async fn run_within(
+        &self,
+        executor: &LocalExecutor,
+        step: &Step,
+        io: Io,
+        cancel: &Cancel,
+    ) -> Result<Done, StepError> {
+        // One of its own: nobody is to think that the build was cancelled.
+        let stop = cancel.child();
+        let mut running = executor.run(step, io, &stop);
+        let mut full = None;
+        let done = loop {
+            tokio::select! {
+                done = &mut running => break done,
+                () = tokio::time::sleep(LOOK), if full.is_none() => {
+                    full = self.store.overfull();
+                    if full.is_some() {
+                        stop.cancel();
+                    }
+                }
+            }
+        };
+        match (done, full) {
+            (Err(cooper_executor::StepError::Cancelled), Some(full)) => Err(StepError::Store(full)),
+            (done, _) => Ok(done?),
+        }
     }
 
     /// Says what is to run, in the executor's terms. The step's mounts stand in the order of the op's.

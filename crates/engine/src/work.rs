@@ -267,7 +267,8 @@ impl Work {
             created,
             cost,
             recipe: None,
-            meta: serde_json::Value::Null,
+            // For people who look at what the store keeps.
+            meta: serde_json::json!({ "name": self.vertices.get(&vertex).and_then(|vertex| vertex.name()) }),
         };
         // A winner whose bytes are gone is no winner: what was just made takes its place.
         let rule = if forced { Publish::Replace } else { Publish::FirstWithBytes };

@@ -64,7 +64,15 @@ impl Store {
     pub fn blob_writer(&self) -> Result<BlobWriter> {
         let path = self.fresh();
         let file = File::options().write(true).create_new(true).open(&path).at("create", &path)?;
-        Ok(BlobWriter { store: self.clone(), path, file, hasher: Hasher::new(), size: 0, renamed: false, charge: self.charge() })
+        Ok(BlobWriter {
+            store: self.clone(),
+            path,
+            file,
+            hasher: Hasher::new(),
+            size: 0,
+            renamed: false,
+            charge: self.charge(),
+        })
     }
 
     /// Stores bytes as a blob.

@@ -1,7 +1,7 @@
 //! What unfinished things take on the disk, so that the cap holds while a build is under way, not only at its end.
 //!
 //! Every file or directory that is being written has a charge. Who knows how much is coming covers it before writing;
-//! directories that programs write to are metered by a thread. The sum of a process's charges is a row that others see.
+//! directories that programs write to are metered by a thread, which makes room ahead of them. The sum of a process's charges is a row that others see.
 
 use std::collections::HashSet;
 use std::fs;
@@ -24,8 +24,14 @@ const STEP: u64 = 4 << 20;
 /// What is not worth a transaction of its own; [`headroom`] is what makes up for it.
 const SMALL: u64 = 64 << 10;
 
-/// How often directories are metered. A program that writes 1 GB/s gets 100 MB further before it is noticed.
+/// No more than this is charged ahead of what is written.
+const MOST_AHEAD: u64 = 64 << 20;
+
+/// How often directories are metered, where it may matter. A program that writes 1 GB/s gets 100 MB further before it is noticed.
 const PERIOD: Duration = Duration::from_millis(100);
+
+/// With so much room for every second, nothing that is written until the next look can reach the cap.
+const FASTEST: u64 = 4 << 30;
 
 /// The books of one handle.
 #[derive(Debug)]
@@ -52,10 +58,10 @@ impl Accounts {
     }
 }
 
-/// Returns what is kept free below a cap: small files are written without asking, the database grows, and the store's own
-/// directories are not counted.
+/// Returns what is kept free below a cap: small files are written without asking, the database's log grows by up to 4 MB
+/// before it is folded in (80 KB for each opening of the store), and the store's own directories are not counted.
 pub(crate) fn headroom(cap: u64) -> u64 {
-    (cap / 64).clamp(512 << 10, 16 << 20).min(cap / 8)
+    (cap / 64).clamp(1 << 20, 16 << 20).min(cap / 4)
 }
 
 /// Bytes of one unfinished thing.
@@ -120,10 +126,31 @@ struct Meter {
 #[derive(Debug)]
 struct Own {
     store: Weak<Inner>,
+    /// What is charged.
     bytes: u64,
+    /// What was there when it was measured last.
+    measured: u64,
+    /// What somebody said that there will be.
+    reserved: u64,
+    /// What is charged beyond what is there at least, for the time until it is measured again.
+    spare: u64,
 }
 
 impl Own {
+    /// Charges what was measured, and as much again as came since the last time, twice: room is made before it is needed.
+    /// Tells whether the charge is another one now.
+    fn follow(&mut self, bytes: u64) -> bool {
+        let growth = bytes.saturating_sub(self.measured);
+        let ahead = if bytes > self.measured { self.spare.max(growth.saturating_mul(2)) } else { self.spare };
+        self.measured = bytes;
+        let wanted = (bytes + ahead.min(MOST_AHEAD)).max(self.reserved);
+        let changed = wanted.abs_diff(self.bytes) > SMALL;
+        if changed {
+            self.set(wanted);
+        }
+        changed
+    }
+
     fn set(&mut self, bytes: u64) {
         if let Some(inner) = self.store.upgrade() {
             let mut sum = lock(&inner.accounts.unfinished);
@@ -146,6 +173,7 @@ impl Metered {
         let store = {
             let mut own = lock(&meter.charge);
             let Some(own) = own.as_mut() else { return Ok(()) };
+            own.reserved = own.reserved.max(bytes);
             if bytes <= own.bytes {
                 return Ok(());
             }
@@ -153,6 +181,24 @@ impl Metered {
             own.store.upgrade()
         };
         store.map_or(Ok(()), |inner| Store(inner).make_room())
+    }
+
+    /// Makes some room for a program that is about to write here, if there can be any.
+    pub(crate) fn expect_writes(&self) {
+        let Some(meter) = &self.0 else { return };
+        let store = {
+            let mut own = lock(&meter.charge);
+            let Some(own) = own.as_mut() else { return };
+            let Some(inner) = own.store.upgrade() else { return };
+            own.spare = inner.accounts.cap.map_or(0, headroom);
+            let wanted = own.measured + own.spare;
+            own.set(wanted);
+            Store(inner)
+        };
+        if store.make_room().is_err() {
+            // It may write less. What it does write is noticed.
+            exactly(&store.0.accounts);
+        }
     }
 
     pub(crate) fn release(&self, tx: &Transaction<'_>) -> Result<()> {
@@ -173,7 +219,8 @@ impl Store {
         if accounts.cap.is_none() {
             return Metered(None);
         }
-        let charge = Mutex::new(Some(Own { store: Arc::downgrade(&self.0), bytes: 0 }));
+        let own = Own { store: Arc::downgrade(&self.0), bytes: 0, measured: 0, reserved: 0, spare: 0 };
+        let charge = Mutex::new(Some(own));
         let meter = Arc::new(Meter { path: path.to_owned(), charge });
         lock(&accounts.metered).push(Arc::downgrade(&meter));
         if !accounts.metering.swap(true, Ordering::SeqCst) {
@@ -221,29 +268,45 @@ fn measure_all(store: &Weak<Inner>) -> Option<Duration> {
         all.retain(|meter| meter.strong_count() > 0);
         all.iter().filter_map(Weak::upgrade).collect()
     };
-    let mut grown = false;
+    let mut changed = false;
     for meter in meters {
         // Gone meanwhile, or changing under the walk: the next time, then.
         let Ok(bytes) = on_disk(&meter.path) else { continue };
-        let mut own = lock(&meter.charge);
-        if let Some(own) = own.as_mut()
-            && bytes > own.bytes
-        {
-            grown |= bytes - own.bytes > SMALL;
-            own.set(bytes);
+        if let Some(own) = lock(&meter.charge).as_mut() {
+            changed |= own.follow(bytes);
         }
     }
     let inner = store.upgrade()?;
     let full = *lock(&inner.accounts.full);
-    if grown || full.is_some() {
-        let answer = match Store(inner.clone()).make_room() {
+    if changed || full.is_some() {
+        let store = Store(inner.clone());
+        let mut answer = store.make_room();
+        if answer.is_err() {
+            exactly(&inner.accounts);
+            answer = store.make_room();
+        }
+        *lock(&inner.accounts.full) = match answer {
             Err(Error::Full { need, cap, own, others }) => Some((need, cap, own, others)),
             _ => None,
         };
-        *lock(&inner.accounts.full) = answer;
     }
+    let total = inner.db.read(|tx| Store(inner.clone()).sums(tx)).map_or(u64::MAX, |sums| sums.total());
+    let room = inner.accounts.cap.unwrap_or(u64::MAX).saturating_sub(total);
+    let harmless = Duration::from_millis(room / (FASTEST / 1000)).min(Duration::from_secs(1));
     // At most a tenth of a processor.
-    Some(PERIOD.max(start.elapsed() * 10))
+    Some(PERIOD.max(harmless).max(start.elapsed() * 10))
+}
+
+/// Near the cap nothing is charged ahead.
+fn exactly(accounts: &Accounts) {
+    let meters: Vec<Arc<Meter>> = lock(&accounts.metered).iter().filter_map(Weak::upgrade).collect();
+    for meter in meters {
+        if let Some(own) = lock(&meter.charge).as_mut() {
+            own.spare = 0;
+            let exact = own.measured.max(own.reserved);
+            own.set(exact);
+        }
+    }
 }
 
 /// Adds up what a tree takes on the disk: blocks, linked files once. Mounts below it are not entered.
@@ -267,7 +330,8 @@ pub(crate) fn on_disk(path: &Path) -> io::Result<u64> {
         for entry in entries {
             let Ok(entry) = entry else { continue };
             let Ok(found) = entry.metadata() else { continue };
-            if found.dev() != device || (!found.is_dir() && found.nlink() > 1 && !linked.insert(found.ino())) {
+            if found.dev() != device || (!found.is_dir() && found.nlink() > 1 && !linked.insert(found.ino()))
+            {
                 continue;
             }
             sum += found.blocks() * 512;

@@ -70,9 +70,8 @@ impl Store {
     pub fn check(&self, repair: bool) -> Result<Checked> {
         let mut out = Checked::default();
         let mut found = |what: String, problem: String| out.findings.push(Finding { what, problem });
-        let verdict: String = self.0.db.read(|tx| {
-            tx.query_row("PRAGMA quick_check(1)", [], |row| row.get(0)).sql()
-        })?;
+        let verdict: String =
+            self.0.db.read(|tx| tx.query_row("PRAGMA quick_check(1)", [], |row| row.get(0)).sql())?;
         if verdict != "ok" {
             found("database".into(), verdict);
         }
@@ -132,7 +131,10 @@ impl Store {
             let recount = [
                 ("blob", "SELECT count(*), coalesce(sum((size + 4095) / 4096 * 4096), 0) FROM blob"),
                 ("snapshot", "SELECT count(*), coalesce(sum(disk), 0) FROM layer WHERE snapshot IS NOT NULL"),
-                ("memo_file", "SELECT count(*), coalesce(sum((size + 4095) / 4096 * 4096), 0) FROM memo_file"),
+                (
+                    "memo_file",
+                    "SELECT count(*), coalesce(sum((size + 4095) / 4096 * 4096), 0) FROM memo_file",
+                ),
                 ("unfinished", "SELECT count(*), coalesce(sum(bytes), 0) FROM unfinished"),
                 ("trash", "SELECT count(*), coalesce(sum(bytes), 0) FROM trash"),
                 ("record", "SELECT count(*), 0 FROM record"),

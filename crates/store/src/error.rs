@@ -64,7 +64,8 @@ pub enum Error {
     },
     /// What is in use does not fit under the cap, and nothing is left that could go.
     #[error(
-        "the store would need {need} bytes and may take {cap}: {own} are in use by this process, {others} by others"
+        "the store would need {} and may take {}: {} are in use by this build, {} by others",
+        mb(*need), mb(*cap), mb(*own), mb(*others)
     )]
     Full {
         /// Bytes that it would take with nothing in it but what is in use.
@@ -136,12 +137,14 @@ impl Error {
                 Some("name a directory on a local disk by --root (ext4, xfs, btrfs, tmpfs)".into())
             }
             Self::Ids { .. } => Some("name another directory by --root, one for each way of running".into()),
-            Self::Full { need, own, others, .. } if others > own => {
-                Some(format!("build again when the others are done, or allow more by --max-used {need}"))
-            }
-            Self::Full { need, .. } => Some(format!("allow more by --max-used {need}")),
+            Self::Full { need, own, others, .. } if others > own => Some(format!(
+                "build again when the others are done, or allow more by --max-used {}",
+                mb(*need)
+            )),
+            Self::Full { need, .. } => Some(format!("allow more by --max-used {}", mb(*need))),
             Self::Database { source, .. } => {
-                let code = source.downcast_ref::<rusqlite::Error>().and_then(rusqlite::Error::sqlite_error_code);
+                let code =
+                    source.downcast_ref::<rusqlite::Error>().and_then(rusqlite::Error::sqlite_error_code);
                 match code {
                     Some(rusqlite::ErrorCode::DiskFull) => Some("free some space on the store's disk".into()),
                     Some(rusqlite::ErrorCode::ReadOnly) => {
@@ -161,6 +164,11 @@ impl Error {
             _ => None,
         }
     }
+}
+
+/// Writes bytes as megabytes, rounded up, so that who allows as much as it says has enough.
+fn mb(bytes: u64) -> String {
+    format!("{}MB", bytes.div_ceil(1_000_000))
 }
 
 /// Adds the action and the path to an answer of the system.

@@ -172,8 +172,13 @@ impl Store {
                 }
                 if count == 0 {
                     let own = self.own(tx)?;
-                    let need = sums.wanted() + headroom(cap);
-                    return Ok(Step::Full { need, own, others: sums.wanted().saturating_sub(own + sums.database) });
+                    // A larger cap has a larger headroom.
+                    let need = sums.wanted() + headroom(sums.wanted() + headroom(u64::MAX));
+                    return Ok(Step::Full {
+                        need,
+                        own,
+                        others: sums.wanted().saturating_sub(own + sums.database),
+                    });
                 }
                 Ok(Step::Deleting)
             })?;
@@ -183,7 +188,8 @@ impl Store {
                 Step::Deleting => {
                     if !self.delete_trash()? {
                         if start.elapsed() > DELETING {
-                            let (need, own) = self.0.db.read(|tx| Ok((self.sums(tx)?.total(), self.own(tx)?)))?;
+                            let (need, own) =
+                                self.0.db.read(|tx| Ok((self.sums(tx)?.total(), self.own(tx)?)))?;
                             return Err(Error::Full { need, cap, own, others: need.saturating_sub(own) });
                         }
                         std::thread::sleep(Duration::from_millis(20));
@@ -195,7 +201,8 @@ impl Store {
 
     /// Deletes what was evicted, whoever did it; tells whether there was anything.
     fn delete_trash(&self) -> Result<bool> {
-        let rubbish = self.0.db.read(|tx| sweep::deletable(&self.0.layout, tx, Some(self.0.holder.number)))?;
+        let rubbish =
+            self.0.db.read(|tx| sweep::deletable(&self.0.layout, tx, Some(self.0.holder.number)))?;
         let any = !rubbish.is_empty();
         for path in rubbish {
             // What is refused is counted until somebody can.
@@ -282,7 +289,9 @@ impl Store {
             loop {
                 let done = self.0.db.write(|tx| {
                     self.bury(tx)?;
-                    let mut left = what.until_below.map(|most| self.sums(tx).map(|sums| sums.wanted().saturating_sub(most)));
+                    let mut left = what
+                        .until_below
+                        .map(|most| self.sums(tx).map(|sums| sums.wanted().saturating_sub(most)));
                     let mut left = left.take().transpose()?;
                     let mut done = Vec::new();
                     for victim in victims(tx, rank, before, limit)? {
@@ -340,17 +349,20 @@ impl Store {
                      SELECT blob FROM lease_blob JOIN lease ON lease.id = lease WHERE holder = ?1
                      UNION SELECT digest FROM layer_blob WHERE layer IN ({held})))"
         );
-        let held: i64 = tx.prepare_cached(&sql).sql()?.query_row([self.0.holder.number], |row| row.get(0)).sql()?;
+        let held: i64 =
+            tx.prepare_cached(&sql).sql()?.query_row([self.0.holder.number], |row| row.get(0)).sql()?;
         Ok(held as u64 + *lock(&self.0.accounts.unfinished))
     }
 
     /// Adds up what the store takes on the disk.
     pub(crate) fn sums(&self, tx: &Transaction<'_>) -> Result<Sums> {
-        let mut rows = tx.prepare_cached("SELECT sum(bytes), sum(iif(kind = 'trash', bytes, 0)) FROM total").sql()?;
+        let mut rows =
+            tx.prepare_cached("SELECT sum(bytes), sum(iif(kind = 'trash', bytes, 0)) FROM total").sql()?;
         let (all, trash): (i64, i64) = rows.query_row([], |row| Ok((row.get(0)?, row.get(1)?))).sql()?;
         // A file that is being replaced counts as 0 for a moment.
         let database = self.0.layout.database_files().into_iter();
-        let database = database.filter_map(|path| std::fs::metadata(path).ok()).map(|found| found.len()).sum();
+        let database =
+            database.filter_map(|path| std::fs::metadata(path).ok()).map(|found| found.len()).sum();
         Ok(Sums { all: all.max(0) as u64, trash: trash.max(0) as u64, database })
     }
 }
@@ -365,7 +377,7 @@ pub(crate) struct Sums {
 }
 
 impl Sums {
-    fn total(&self) -> u64 {
+    pub(crate) fn total(&self) -> u64 {
         self.all + self.database
     }
 

@@ -110,6 +110,17 @@ impl Store {
                     }
                 }
             }
+            {
+                // Layers of images are not made by a step.
+                let mut rows = tx.prepare("SELECT layer, min(reference) FROM layer_remote GROUP BY layer").sql()?;
+                let mut rows = rows.query([]).sql()?;
+                while let Some(row) = rows.next().sql()? {
+                    let made = made.entry(row.get(0).sql()?).or_default();
+                    if made.0.is_empty() {
+                        made.0 = format!("layer of {}", row.get::<_, String>(1).sql()?);
+                    }
+                }
+            }
             let mut layers = tx
                 .prepare("SELECT id, disk, created, used, uses FROM layer WHERE snapshot IS NOT NULL")
                 .sql()?;

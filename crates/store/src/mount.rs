@@ -90,6 +90,7 @@ impl Store {
     pub fn workspace(&self, layers: &[LayerId]) -> Result<Workspace> {
         self.check_ids()?;
         let pending = PendingDir::create(self)?;
+        pending.expect_writes();
         let mut lower = Lower::of(self, layers)?;
         if self.wants_overlay() {
             match overlay::Mounted::writable(self, lower, &pending) {

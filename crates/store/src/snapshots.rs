@@ -85,6 +85,11 @@ impl PendingDir {
         self.charge.cover(bytes)
     }
 
+    /// Makes some room for a program that is about to write here.
+    pub(crate) fn expect_writes(&self) {
+        self.charge.expect_writes();
+    }
+
     /// Returns a path beside the files, for what must be on the same file system and goes with them.
     pub(crate) fn beside(&self, name: &str) -> PathBuf {
         self.outer.join(name)

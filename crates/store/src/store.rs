@@ -11,9 +11,9 @@ use rusqlite::OptionalExtension as _;
 
 use crate::charge::Accounts;
 use crate::db::{Db, SqlContext as _};
-use crate::evict::MAX_RECORDS;
 use crate::environment::{Boot, Environment};
 use crate::error::{Error, IoContext as _, Result};
+use crate::evict::MAX_RECORDS;
 use crate::holder::Holder;
 use crate::layout::Layout;
 use crate::loss::Loss;

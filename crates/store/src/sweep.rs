@@ -99,7 +99,8 @@ fn forget_unsynced(layout: &Layout, tx: &Transaction<'_>, boot: &str) -> Result<
     for id in &layers {
         let path = layout.snapshot(LayerId::new(Digest::from_bytes(*id)));
         rename_to_trash(layout, tx, &path, 0, 0)?;
-        tx.execute("UPDATE layer SET snapshot = NULL, disk = 0, unsynced = NULL WHERE id = ?1", [id]).sql()?;
+        tx.execute("UPDATE layer SET snapshot = NULL, disk = 0, unsynced = NULL WHERE id = ?1", [id])
+            .sql()?;
     }
     for digest in &blobs {
         rename_to_trash(layout, tx, &layout.blob(&Digest::from_bytes(*digest)), 0, 0)?;
@@ -169,7 +170,8 @@ pub(crate) fn forget_deleted(layout: &Layout, tx: &Transaction<'_>) -> Result<()
     };
     let trash = layout.trash();
     for name in rows {
-        if fs::symlink_metadata(trash.join(&name)).is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound)
+        if fs::symlink_metadata(trash.join(&name))
+            .is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound)
         {
             tx.prepare_cached("DELETE FROM trash WHERE name = ?1").sql()?.execute([name]).sql()?;
         }
