@@ -5,7 +5,7 @@
 
 use std::collections::HashSet;
 use std::fs;
-use std::io;
+use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -183,6 +183,20 @@ impl Metered {
         store.map_or(Ok(()), |inner| Store(inner).make_room())
     }
 
+    /// As [`cover`](Self::cover), in steps where there is room for them.
+    fn cover_in_steps(&self, bytes: u64) -> Result<()> {
+        if self.cover(bytes.div_ceil(STEP) * STEP).is_ok() {
+            return Ok(());
+        }
+        if let Some(own) =
+            self.0.as_ref().map(|meter| lock(&meter.charge)).as_deref_mut().and_then(Option::as_mut)
+        {
+            own.reserved = bytes - 1;
+            own.set(bytes - 1);
+        }
+        self.cover(bytes)
+    }
+
     /// Makes some room for a program that is about to write here, if there can be any.
     pub(crate) fn expect_writes(&self) {
         let Some(meter) = &self.0 else { return };
@@ -205,6 +219,33 @@ impl Metered {
         let Some(meter) = &self.0 else { return Ok(()) };
         let store = lock(&meter.charge).take().and_then(|own| own.store.upgrade());
         store.map_or(Ok(()), |inner| Store(inner).settle(tx))
+    }
+}
+
+/// Hands on what it reads, and makes room for as many bytes in a directory first.
+#[derive(Debug)]
+pub struct Charged<'a, R> {
+    input: R,
+    into: &'a Metered,
+    read: u64,
+    covered: u64,
+}
+
+impl<'a, R> Charged<'a, R> {
+    pub(crate) fn new(input: R, into: &'a Metered) -> Self {
+        Self { input, into, read: 0, covered: 0 }
+    }
+}
+
+impl<R: Read> Read for Charged<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.input.read(buffer)?;
+        self.read += count as u64;
+        if self.read > self.covered {
+            self.into.cover_in_steps(self.read)?;
+            self.covered = self.read.div_ceil(STEP) * STEP;
+        }
+        Ok(count)
     }
 }
 

@@ -137,9 +137,28 @@ impl Store {
             ids.iter().map(|id| presence(&self.0.layout, tx, *id, &mut gone)).collect::<Result<Vec<_>>>()
         })?;
         for id in gone {
-            self.lose_snapshot(id, "is gone")?;
+            self.lose_missing(id)?;
         }
         Ok(found)
+    }
+
+    /// Gives up files that were not where the database says, if that is still so: they may just have been evicted, or even
+    /// have come back.
+    fn lose_missing(&self, id: LayerId) -> Result<()> {
+        let mut gone = Vec::new();
+        self.0.db.write(|tx| {
+            presence(&self.0.layout, tx, id, &mut gone)?;
+            if !gone.is_empty() {
+                let sql = "UPDATE layer SET snapshot = NULL, disk = 0, unsynced = NULL WHERE id = ?1";
+                tx.execute(sql, [id.as_bytes()]).sql()?;
+            }
+            Ok(())
+        })?;
+        if !gone.is_empty() {
+            lock(&self.0.sound).remove(&id);
+            self.note_loss(Loss::Snapshot { layer: id, reason: "is gone".to_owned() });
+        }
+        Ok(())
     }
 
     /// Tells the store of a layer, or of more places of one that it knows, and holds it. Returns all that is known.

@@ -138,6 +138,7 @@ mod tree;
 mod usage;
 
 pub use blobs::BlobWriter;
+pub use charge::Charged;
 pub use check::{Checked, Finding};
 pub use error::{Error, Result};
 pub use evict::{Prune, Pruned};

@@ -1,5 +1,5 @@
 use std::fs;
-use std::io::Write as _;
+use std::io::{Read, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
@@ -7,7 +7,7 @@ use cooper_layer::{Index, LayerId};
 use cooper_oci::Digest;
 
 use crate::blobs::SealedBlob;
-use crate::charge::{Metered, on_disk};
+use crate::charge::{Charged, Metered, on_disk};
 use crate::db::SqlContext as _;
 use crate::error::{IoContext as _, Result};
 use crate::layers::{self, LayerMeta, LayerRecord};
@@ -83,6 +83,13 @@ impl PendingDir {
     /// [`Error::Full`](crate::Error::Full) if that is more than the cap leaves.
     pub fn reserve(&mut self, bytes: u64) -> Result<()> {
         self.charge.cover(bytes)
+    }
+
+    /// Wraps what is about to be written here, an archive, say: room is made for it while it is read.
+    ///
+    /// Reading fails with [`Error::Full`](crate::Error::Full) where that is more than the cap leaves.
+    pub fn charged<R: Read>(&self, input: R) -> Charged<'_, R> {
+        Charged::new(input, &self.charge)
     }
 
     /// Makes some room for a program that is about to write here.

@@ -106,7 +106,9 @@ impl Filter {
             Some((_, value)) if flag && !matches!(value, "true" | "false") => {
                 return usage("it is true or false");
             }
-            Some((_, value)) if field == Field::Type && !KINDS.iter().any(|(name, _)| *name == value) => {
+            Some(("=" | "!=", value))
+                if field == Field::Type && !KINDS.iter().any(|(name, _)| *name == value) =>
+            {
                 return usage(
                     "the types are layer (regular), blob, index, memo, unfinished, rubbish and database",
                 );

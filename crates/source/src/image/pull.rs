@@ -281,8 +281,9 @@ fn land(store: &Store, record: &LayerRecord, blob: &Descriptor, mut input: Input
         devices,
         ..UnpackOptions::default()
     };
-    let unpacked =
-        Decompressor::new(&mut input).and_then(|tar| unpack(tar, &into, &options)).map_err(failed)?;
+    let unpacked = Decompressor::new(&mut input)
+        .and_then(|tar| unpack(pending.charged(tar), &into, &options))
+        .map_err(failed)?;
     // Behind the compressed stream there may be more, which belongs to the blob.
     io::copy(&mut input, &mut io::sink()).map_err(|source| failed(cooper_layer::Error::Read(source)))?;
     let mut meta =

@@ -8,9 +8,12 @@ use std::time::Duration;
 
 use cooper_layer::LayerId;
 use cooper_oci::Digest;
-use cooper_store::{Backend, Error, ItemKind, Lease, Options, OutputRecord, Prune, Publish, Record, Store};
+use cooper_store::{
+    Backend, Committed, Error, ItemKind, LayerMeta, Lease, Options, OutputRecord, Prune, Publish, Record,
+    Store,
+};
 
-use crate::store::help::{commit, layer_id, small_layer, store};
+use crate::store::help::{layer_id, scan, small_layer, store};
 
 fn open(root: &Path, max_used: Option<u64>) -> Store {
     Store::open_with(root, &Options { backend: Backend::Copy, max_used, ..Options::default() }).unwrap()
@@ -21,8 +24,12 @@ fn layer(store: &Store, name: &str, bytes: usize) -> Result<LayerId, Error> {
     let mut pending = store.begin_snapshot()?;
     pending.reserve(bytes as u64)?;
     fs::write(pending.path().join("f"), vec![name.len() as u8; bytes]).unwrap();
+    // Always the same, times too: an index that outlived its layer lets nothing else come under the name.
+    fs::File::open(pending.path().join("f")).unwrap().set_modified(std::time::UNIX_EPOCH).unwrap();
     let id = layer_id(name);
-    commit(store, pending, id, &[]);
+    let index = scan(store, pending.path(), &[]);
+    let committed = store.commit_layer(pending, id, &index, &LayerMeta::default())?;
+    assert!(!matches!(committed, Committed::Taken { .. }));
     Ok(id)
 }
 
