@@ -1,10 +1,11 @@
 //! What a person sees when something is wrong, and what is left then: nothing but what had been finished.
 
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use cooper_tests::cooper::{Env, Finished, User, base};
 use cooper_tests::image::Image;
+use cooper_tests::trials::kill;
 
 fn environment(dockerfile: &str) -> Env {
     let env = Env::new(User::Root);
@@ -193,9 +194,7 @@ fn privileged_interrupted_and_killed_builders_leave_nothing() {
             let mut command = env.command(&["build", ".", "--runtime", runtime, "--build-context", &context]);
             let mut child = command.stderr(Stdio::null()).spawn().unwrap();
             wait_until(&format!("{runtime}: the step runs"), || processes_with(&mark) > 0);
-            let kill = format!("kill {signal} {}", child.id());
-            let status = Command::new("sh").args(["-c", &kill]).status().unwrap();
-            assert!(status.success());
+            kill(child.id(), signal);
             assert_eq!(child.wait().unwrap().code(), code, "{runtime} {signal}");
             wait_until(&format!("{runtime} {signal}: the step is gone"), || processes_with(&mark) == 0);
             let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap();

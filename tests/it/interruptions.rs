@@ -5,23 +5,19 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use cooper_tests::cooper::{Env, User, base};
-use cooper_tests::trials::processes_with;
+use cooper_tests::trials::{kill, processes_with};
 
-/// Starts a build that sleeps. The mark is in the words of the step's process.
-fn sleeping(env: &Env, layout: &std::path::Path, mark: &str, shell: &str) -> Child {
+/// Starts a build that sleeps, in the way of `env` with `options`. The mark is in the words of the step's process.
+fn sleeping(env: &Env, layout: &std::path::Path, mark: &str, options: &[&str]) -> Child {
     env.write("Dockerfile", &format!("FROM python:3.9-slim\nRUN : {mark}; sleep 600\n"));
     let from = format!("python:3.9-slim=oci-layout://{}", layout.display());
     let command = env.command(&["build", ".", "--progress", "plain", "--build-context", &from]);
-    // A shell may ignore signals first, as nohup does.
-    let mut wrapped = Command::new("sh");
-    wrapped.arg("-c").arg(format!("{shell} exec \"$@\"")).arg("sh").arg(command.get_program());
-    wrapped.args(command.get_args()).current_dir(env.path("ctx")).env_clear();
-    wrapped.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
-    wrapped.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
-}
-
-fn send(child: &Child, signal: &str) {
-    assert!(Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap().success());
+    let mut again = Command::new(command.get_program());
+    let mut words = command.get_args();
+    // The first word says how signals are by default.
+    again.args(words.next()).args(options).args(words).current_dir(env.path("ctx")).env_clear();
+    again.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    again.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
 }
 
 #[track_caller]
@@ -45,9 +41,9 @@ fn privileged_signals_end_with_their_codes() {
     let env = Env::new(User::Root);
     for (signal, code) in [("-INT", 130), ("-TERM", 143), ("-HUP", 129)] {
         let mark = format!("signal{code}x{}", std::process::id());
-        let mut child = sleeping(&env, &layout, &mark, "");
+        let mut child = sleeping(&env, &layout, &mark, &[]);
         until("the step runs", || processes_with(&mark) > 0 && runs_sleep(&mark));
-        send(&child, signal);
+        kill(child.id(), signal);
         let text = said(&mut child);
         assert_eq!(child.wait().unwrap().code(), Some(code), "{signal}: {text}");
         assert!(text.contains("error: the build was interrupted"), "{text}");
@@ -67,13 +63,12 @@ fn privileged_a_second_interrupt_ends_at_once() {
     let Some(layout) = base("a_second_interrupt_ends_at_once") else { return };
     let mark = format!("second{}", std::process::id());
     let env = Env::new(User::Root);
-    let mut child = sleeping(&env, &layout, &mark, "");
+    let mut child = sleeping(&env, &layout, &mark, &[]);
     until("the step runs", || processes_with(&mark) > 0);
     // As fast as they can be sent: cleaning up may be quicker, which is as good an end.
-    send(&child, "-INT");
+    kill(child.id(), "-INT");
     for _ in 0..20 {
-        let pid = child.id().to_string();
-        let _ = Command::new("kill").args(["-INT", &pid]).stderr(Stdio::null()).status();
+        kill(child.id(), "-INT");
     }
     drop(child.stderr.take());
     assert_eq!(child.wait().unwrap().code(), Some(130));
@@ -90,12 +85,12 @@ fn privileged_signals_that_were_ignored_stay_so() {
     let Some(layout) = base("signals_that_were_ignored_stay_so") else { return };
     let mark = format!("nohup{}", std::process::id());
     let env = Env::new(User::Root);
-    let mut child = sleeping(&env, &layout, &mark, "trap '' HUP;");
+    let mut child = sleeping(&env, &layout, &mark, &["--ignore-signal=HUP"]);
     until("the step runs", || processes_with(&mark) > 0);
-    send(&child, "-HUP");
+    kill(child.id(), "-HUP");
     std::thread::sleep(Duration::from_millis(500));
     assert!(child.try_wait().unwrap().is_none(), "{}", said(&mut child));
-    send(&child, "-TERM");
+    kill(child.id(), "-TERM");
     assert_eq!(child.wait().unwrap().code(), Some(143));
 }
 

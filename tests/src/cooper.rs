@@ -138,13 +138,14 @@ impl Env {
     /// Prepares `cooper WORDS` without starting it.
     pub fn command(&self, words: &[&str]) -> Command {
         let cooper = if self.user == User::Root { binary() } else { shared(&binary()) };
-        let mut command = match self.user {
-            User::Root => Command::new(&cooper),
+        // A shell starts what runs in its background with SIGINT ignored, and so might these tests have been started.
+        let mut command = Command::new("env");
+        command.arg("--default-signal=INT,TERM,HUP");
+        match self.user {
+            User::Root => drop(command.arg(&cooper)),
             User::SingleId => {
-                let mut command = Command::new("setpriv");
                 let id = NOBODY.to_string();
-                command.args(["--reuid", &id, "--regid", &id, "--clear-groups"]).arg(&cooper);
-                command
+                command.arg("setpriv").args(["--reuid", &id, "--regid", &id, "--clear-groups"]).arg(&cooper);
             }
             User::Subordinate => {
                 // Subordinate ids of `nobody` in a mount namespace of their own: the machine's files stay as they are.
@@ -152,11 +153,9 @@ impl Env {
                 std::fs::write(&ids, "nobody:200000:65536\n").unwrap();
                 let script = "set -e; for f in subuid subgid; do touch /etc/$f 2>/dev/null || :; mount --bind \"$1\" /etc/$f; done; \
                      shift; exec setpriv --reuid 65534 --regid 65534 --clear-groups \"$@\"";
-                let mut command = Command::new("unshare");
-                command.args(["--mount", "sh", "-c", script, "sh"]).arg(&ids).arg(&cooper);
-                command
+                command.args(["unshare", "--mount", "sh", "-c", script, "sh"]).arg(&ids).arg(&cooper);
             }
-        };
+        }
         command
             .args(words)
             .env_clear()

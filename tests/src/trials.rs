@@ -6,7 +6,7 @@ mod procs;
 
 use std::path::{Path, PathBuf};
 
-pub use procs::{Tree, holds_locks, processes_with};
+pub use procs::{Tree, holds_locks, kill, processes_with};
 
 /// Draws numbers that are the same in every run (xorshift64*).
 #[derive(Debug)]

@@ -65,9 +65,9 @@ pub fn holds_locks(path: &Path) -> bool {
     locks.lines().any(|line| line.split_whitespace().any(|word| word.ends_with(&inode)))
 }
 
-/// Sends a signal.
-pub(super) fn kill(pid: i32, signal: &str) {
-    let mut command = std::process::Command::new("kill");
-    // Who is gone already is gone.
-    let _ = command.args([signal, &pid.to_string()]).stderr(std::process::Stdio::null()).status();
+/// Sends a signal, as `-TERM`, by the shell: a small system has no program for it. Who is gone already is gone.
+pub fn kill(pid: impl std::fmt::Display, signal: &str) {
+    let mut shell = std::process::Command::new("sh");
+    shell.arg("-c").arg(format!("kill {signal} {pid}")).stderr(std::process::Stdio::null());
+    let _ = shell.status();
 }

@@ -182,7 +182,7 @@ impl Builder for BuildKit {
 impl Drop for BuildKit {
     fn drop(&mut self) {
         // Politely: it has mounts to undo.
-        let _ = Command::new("kill").arg(self.daemon.id().to_string()).status();
+        let _ = Command::new("sh").args(["-c", &format!("kill {}", self.daemon.id())]).status();
         let _ = self.daemon.wait();
     }
 }
