@@ -23,6 +23,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("layer", &["oci"]),
     ("registry", &["oci"]),
     ("store", &["oci", "layer"]),
+    ("launcher", &[]),
     ("executor", &["oci", "layer"]),
     ("source", &["oci", "layer", "registry", "store"]),
     ("exporter", &["oci", "layer", "registry", "store"]),
@@ -33,12 +34,12 @@ const EDGES: &[(&str, &[&str])] = &[
             "source", "exporter",
         ],
     ),
-    ("cli", &["engine", "progress", "oci", "dockerfile", "frontend", "llb", "executor"]),
+    ("cli", &["engine", "progress", "oci", "dockerfile", "frontend", "llb", "executor", "launcher"]),
 ];
 
 /// Package and the only crates that may depend on it.
 const PLACES: &[(&str, &[&str])] = &[
-    ("oci-spec", &["executor"]),
+    ("oci-spec", &["executor", "launcher"]),
     ("sha2", &["oci"]),
     ("zstd", &["layer"]),
     ("tokio", &["engine", "source", "registry", "executor", "exporter", "cli"]),

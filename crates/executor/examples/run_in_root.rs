@@ -1,7 +1,7 @@
-//! Runs a command in a root directory, through crun or runc; as an ordinary user in namespaces of its own.
+//! Runs a command in a root directory, through crun, runc or the project's own launcher; as an ordinary user in namespaces of its own.
 //!
 //! ```text
-//! run_in_root [--runtime crun|runc|PATH] [--user USER] [--cwd DIR] [--network none] ROOT COMMAND [ARGUMENT...]
+//! run_in_root [--runtime crun|runc|cooper|PATH] [--user USER] [--cwd DIR] [--network none] ROOT COMMAND [ARGUMENT...]
 //! run_in_root
 //! ```
 //!
@@ -40,6 +40,11 @@ impl Workspace for InPlace {
 }
 
 fn main() -> ExitCode {
+    // The executor's own runtime is called so.
+    let mut args = std::env::args_os().skip(1);
+    if args.next().is_some_and(|first| first == "oci-runtime") {
+        return ExitCode::from(u8::try_from(cooper_launcher::main(args)).unwrap_or(1));
+    }
     // Before anything else, as long as there is one thread.
     let result = namespace::enter().map_err(Into::into).and_then(run);
     result.unwrap_or_else(|error| {
@@ -57,13 +62,14 @@ fn main() -> ExitCode {
 
 fn run(mode: namespace::Mode) -> Result<ExitCode, Box<dyn Error>> {
     let mut args = std::env::args().skip(1).peekable();
-    let mut runtime = Runtime::Search;
+    let mut runtime = Runtime::SearchElse("/proc/self/exe".into());
     let mut step = Step::new(vec![], vec![]);
     step.process.env = vec!["PATH=/usr/sbin:/usr/bin:/sbin:/bin".to_owned()];
     step.mounts.iter_mut().for_each(|mount| mount.output = false);
     while let Some(flag) = args.next_if(|arg| arg.starts_with("--")) {
         let value = args.next().ok_or_else(|| format!("`{flag}` needs a value"))?;
         match &*flag {
+            "--runtime" if value == "cooper" => runtime = Runtime::Own("/proc/self/exe".into()),
             "--runtime" => runtime = Runtime::Program(value.into()),
             "--user" => step.process.user = value,
             "--cwd" => step.process.cwd = value,

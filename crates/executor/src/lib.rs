@@ -1,4 +1,4 @@
-//! Runs one process in a root through crun or runc; file operations without a container.
+//! Runs one process in a root through crun, runc or a launcher; file operations without a container.
 //!
 //! What it holds: a [`Step`] (one process, its root and mounts, all by the ids of layers), the trait [`Executor`] that
 //! runs steps anywhere, the [`LocalExecutor`] that runs them here, [`mod@file`] for operations that need no process, and

@@ -46,11 +46,15 @@ pub enum Runtime {
     /// crun, else runc, looked for in `PATH` and the usual directories.
     #[default]
     Search,
+    /// As [`Search`](Self::Search), and where neither is there, [`Own`](Self::Own) with this program.
+    SearchElse(PathBuf),
+    /// This project's launcher: a program that is one when its first argument is `oci-runtime`.
+    Own(PathBuf),
     /// This program, which takes the command line of runc: a path, or a name that is looked for likewise.
     Program(PathBuf),
 }
 
-/// Runs steps on this machine, each in a container made by crun or runc.
+/// Runs steps on this machine, each in a container made by crun, runc or this project's launcher.
 ///
 /// The caller is root, or has entered a user namespace by [`namespace::enter`]. Each step has a pid namespace that the
 /// kernel clears when this process ends, however it ends.
@@ -177,13 +181,14 @@ impl Inner {
     }
 
     fn around(&self, prepared: &Prepared, held: Option<&OwnedFd>) -> Around {
-        let crun = self.runtime.kind == Kind::Crun;
+        // Those that make no control groups of their own.
+        let groupless = self.runtime.kind != Kind::Runc;
         let sandbox = prepared.sandbox;
         Around {
             // Other runtimes make groups themselves, which have such a filter. In a user namespace no node is of use.
-            devices: (sandbox && crun && self.mode == Mode::Root).then(|| prepared.group.clone()),
+            devices: (sandbox && groupless && self.mode == Mode::Root).then(|| prepared.group.clone()),
             still_sys: sandbox && self.mode != Mode::Root,
-            empty_cgroups: crun,
+            empty_cgroups: self.runtime.kind == Kind::Crun,
             held: held.map(OwnedFd::as_raw_fd),
         }
     }
@@ -218,7 +223,7 @@ impl Inner {
 
     /// Takes away what a killed runtime leaves outside of the step's directory: its control groups.
     fn clean_up(&self, prepared: &Prepared) {
-        if self.runtime.kind == Kind::Crun {
+        if self.runtime.kind != Kind::Runc {
             return;
         }
         let mut command = self.runtime.command(prepared.dir.path());

@@ -11,6 +11,8 @@ use crate::search;
 #[derive(Debug, Clone)]
 pub(super) struct Found {
     path: PathBuf,
+    /// What stands before the command line of runc: the subcommand, if the program is more than a runtime.
+    first: Option<&'static str>,
     /// For a person: `crun 1.8.1`.
     pub(super) label: String,
     pub(super) kind: Kind,
@@ -21,14 +23,23 @@ pub(super) struct Found {
 pub(super) enum Kind {
     Crun,
     Runc,
+    /// The launcher of this project, which makes no control groups unless it is told of limits.
+    Own,
 }
+
+/// The subcommand by which a program of this project is a runtime.
+const OWN: &str = "oci-runtime";
 
 impl Found {
     pub(super) fn search(runtime: &Runtime) -> Result<Self, StepError> {
+        let installed = || search::program("crun").or_else(|| search::program("runc"));
         let (path, looked_for) = match runtime {
-            Runtime::Search => {
-                (search::program("crun").or_else(|| search::program("runc")), "crun, runc".to_owned())
-            }
+            Runtime::Own(program) => return Self::own(program),
+            Runtime::SearchElse(program) => match installed() {
+                None => return Self::own(program),
+                found => (found, String::new()),
+            },
+            Runtime::Search => (installed(), "crun, runc".to_owned()),
             Runtime::Program(path) => {
                 let found = if path.components().count() > 1 {
                     search::is_executable(path).then(|| path.clone())
@@ -40,22 +51,36 @@ impl Found {
         };
         let path = path.ok_or(StepError::NoRuntime { looked_for })?;
         let path = std::fs::canonicalize(&path).unwrap_or(path);
+        Self::asked(path, None)
+    }
+
+    fn own(program: &Path) -> Result<Self, StepError> {
+        Self::asked(program.to_owned(), Some(OWN))
+    }
+
+    /// Asks a program what it is.
+    fn asked(path: PathBuf, first: Option<&'static str>) -> Result<Self, StepError> {
         let output = Command::new(&path)
+            .args(first)
             .arg("--version")
             .stdin(Stdio::null())
             .output()
             .map_err(StepError::io(format!("run `{} --version`", path.display())))?;
         let text = String::from_utf8_lossy(&output.stdout);
-        let first = text.lines().next().unwrap_or_default();
-        let label = first.replace(" version ", " ");
+        let line = text.lines().next().unwrap_or_default();
+        let label = line.replace(" version ", " ");
         if !output.status.success() || label.is_empty() {
             return Err(StepError::Unsupported {
                 what: format!("`{}` as a runtime", path.display()),
                 remedy: "it must be crun, runc or a program with their command line".to_owned(),
             });
         }
-        let kind = if label.starts_with("crun") { Kind::Crun } else { Kind::Runc };
-        Ok(Self { path, label, kind })
+        let kind = match first {
+            Some(_) => Kind::Own,
+            None if label.starts_with("crun") => Kind::Crun,
+            None => Kind::Runc,
+        };
+        Ok(Self { path, first, label, kind })
     }
 
     /// Prepares a call. `dir` is the step's own directory; the runtime's state goes into it, and it learns nothing of the
@@ -67,6 +92,7 @@ impl Found {
             .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
             .env("XDG_RUNTIME_DIR", dir)
             .current_dir(dir)
+            .args(self.first)
             .arg("--root")
             .arg(dir.join("state"))
             .arg("--log")

@@ -33,9 +33,12 @@ pub(crate) fn runtimes(test: &str) -> Vec<&'static str> {
         skip(test, "it needs root");
         return vec![];
     }
-    let found: Vec<_> = ["crun", "runc"]
+    let found: Vec<_> = ["crun", "runc", "cooper"]
         .into_iter()
         .filter(|name| {
+            if *name == "cooper" {
+                return true;
+            }
             let there = Command::new(name).arg("--version").output().is_ok();
             if !there {
                 skip(test, &format!("`{name}` is not installed"));
@@ -44,6 +47,11 @@ pub(crate) fn runtimes(test: &str) -> Vec<&'static str> {
         })
         .collect();
     found
+}
+
+/// What the executor is told for one of those names.
+pub(crate) fn runtime_of(name: &str) -> Runtime {
+    if name == "cooper" { Runtime::Own(example()) } else { Runtime::Program(name.into()) }
 }
 
 /// A root with a shell and some programs, made once; tests take copies.
@@ -196,11 +204,8 @@ impl Bench {
         let root = dir.path().join("root");
         root_at(&root);
         let root = layers.add("root", &root);
-        let config = Config {
-            runtime: Runtime::Program(runtime.into()),
-            state: dir.path().join("state"),
-            allow_insecure: false,
-        };
+        let config =
+            Config { runtime: runtime_of(runtime), state: dir.path().join("state"), allow_insecure: false };
         let executor = LocalExecutor::new(config, Arc::new(layers.clone())).unwrap();
         Self { dir, layers, root, executor }
     }
