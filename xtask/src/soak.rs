@@ -58,6 +58,78 @@ const TRIALS: &[Trial] = &[
         about: "SIGKILL at random moments of a build of ten steps: all of it, the builder alone, the runtime alone",
         cooper: true,
     },
+    Trial {
+        name: "fuzz-tar",
+        package: "cooper-layer",
+        example: "fuzz",
+        count: 1000,
+        words: &["--target", "tar", "--seconds", "300"],
+        about: "damaged archives: no panic, no hang, no contradiction; five minutes",
+        cooper: false,
+    },
+    Trial {
+        name: "fuzz-pax",
+        package: "cooper-layer",
+        example: "fuzz",
+        count: 1000,
+        words: &["--target", "pax", "--seconds", "300"],
+        about: "damaged extension records of archives: no panic, no hang, no contradiction; five minutes",
+        cooper: false,
+    },
+    Trial {
+        name: "fuzz-index",
+        package: "cooper-layer",
+        example: "fuzz",
+        count: 1000,
+        words: &["--target", "index", "--seconds", "300"],
+        about: "damaged indexes of layers, as the store keeps them: no panic, no hang, no contradiction; five minutes",
+        cooper: false,
+    },
+    Trial {
+        name: "fuzz-json",
+        package: "cooper-oci",
+        example: "fuzz",
+        count: 1000,
+        words: &["--target", "json", "--seconds", "300"],
+        about: "damaged manifests, indexes and configurations: no panic, no hang, no contradiction; five minutes",
+        cooper: false,
+    },
+    Trial {
+        name: "fuzz-reference",
+        package: "cooper-oci",
+        example: "fuzz",
+        count: 1000,
+        words: &["--target", "reference", "--seconds", "300"],
+        about: "damaged names, digests, platforms and times: no panic, no hang, no contradiction; five minutes",
+        cooper: false,
+    },
+    Trial {
+        name: "fuzz-authenticate",
+        package: "cooper-registry",
+        example: "fuzz",
+        count: 1000,
+        words: &["--target", "authenticate", "--seconds", "300"],
+        about: "damaged questions of registries for a login: no panic, no hang, no contradiction; five minutes",
+        cooper: false,
+    },
+    Trial {
+        name: "fuzz-store",
+        package: "cooper-store",
+        example: "fuzz",
+        count: 1000,
+        words: &["--target", "store", "--seconds", "300"],
+        about: "a damaged database of a store: no panic, no hang, no contradiction; five minutes",
+        cooper: false,
+    },
+    Trial {
+        name: "fuzz-store-files",
+        package: "cooper-store",
+        example: "fuzz",
+        count: 1000,
+        words: &["--target", "store-files", "--seconds", "300"],
+        about: "damaged files of a store: no panic, no hang, no contradiction; five minutes",
+        cooper: false,
+    },
 ];
 
 /// Arguments of `cargo xtask soak`.
@@ -77,7 +149,7 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args) -> Result<()> {
     let Some(name) = &args.name else {
         for trial in TRIALS {
-            println!("{:<12} {} ({} by default)", trial.name, trial.about, trial.count);
+            println!("{:<18} {} ({} by default)", trial.name, trial.about, trial.count);
         }
         return Ok(());
     };
