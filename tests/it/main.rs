@@ -3,6 +3,7 @@
 
 mod contexts;
 mod failures;
+mod faults;
 mod flights;
 mod hub;
 mod interruptions;
