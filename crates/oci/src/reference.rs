@@ -148,6 +148,9 @@ impl Reference {
     }
 
     /// Returns the short form that `docker images` shows: `python:3.9-slim`.
+    ///
+    /// Where the short form would be read as another image, it is the whole name: `docker.io/a.b/c` without its first
+    /// part is an image of the host `a.b`.
     pub fn familiar(&self) -> String {
         let mut short = self.clone();
         if short.domain == HUB {
@@ -156,7 +159,8 @@ impl Reference {
                 short.path = path.to_owned();
             }
         }
-        short.to_string()
+        let text = short.to_string();
+        if text.parse().as_ref() == Ok(self) { text } else { self.to_string() }
     }
 }
 

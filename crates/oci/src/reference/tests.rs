@@ -139,3 +139,12 @@ proptest! {
         let _ = text.parse::<Reference>();
     }
 }
+
+#[test]
+fn a_short_form_is_never_another_image() {
+    let id = "0".repeat(64);
+    for text in ["docker.io/a.b/c", "docker.io/localhost/c:1", &format!("docker.io/library/{id}")] {
+        let reference: Reference = text.parse().unwrap();
+        assert_eq!(reference.familiar(), text);
+    }
+}
