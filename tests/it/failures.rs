@@ -187,7 +187,7 @@ fn privileged_interrupted_and_killed_builders_leave_nothing() {
     for (signal, code, mark) in
         [("-INT", Some(130), "61.5"), ("-TERM", Some(143), "62.5"), ("-KILL", None, "63.5")]
     {
-        for runtime in ["crun", "runc"] {
+        for runtime in ["crun", "runc", "cooper"] {
             let mark = format!("{mark}{}", runtime.len());
             let env = environment(&format!("FROM python:3.9-slim\nRUN sleep {mark}\n"));
             let context = format!("python:3.9-slim=oci-layout://{}", layout.display());

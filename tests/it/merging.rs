@@ -149,6 +149,11 @@ fn privileged_table_as_root_with_runc() {
 }
 
 #[test]
+fn privileged_table_as_root_with_cooper() {
+    table("table_as_root_with_cooper", User::Root, "cooper");
+}
+
+#[test]
 fn privileged_table_rootless_with_crun() {
     table("table_rootless_with_crun", User::Subordinate, "crun");
 }
@@ -159,6 +164,11 @@ fn privileged_table_rootless_with_runc() {
 }
 
 #[test]
+fn privileged_table_rootless_with_cooper() {
+    table("table_rootless_with_cooper", User::Subordinate, "cooper");
+}
+
+#[test]
 fn privileged_table_single_id_with_crun() {
     table("table_single_id_with_crun", User::SingleId, "crun");
 }
@@ -166,6 +176,11 @@ fn privileged_table_single_id_with_crun() {
 #[test]
 fn privileged_table_single_id_with_runc() {
     table("table_single_id_with_runc", User::SingleId, "runc");
+}
+
+#[test]
+fn privileged_table_single_id_with_cooper() {
+    table("table_single_id_with_cooper", User::SingleId, "cooper");
 }
 
 /// (f) With one slot nothing waits for a slot that a waiting step holds.

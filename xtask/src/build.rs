@@ -37,9 +37,6 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     }
     let root = root()?;
     let cooper = cooper(&root, true)?;
-    if sh::which("crun").is_none() && sh::which("runc").is_none() {
-        tools::ensure(tools::RUNTIME, "running the steps of a build", !args.no_install)?;
-    }
     let example = root.join("examples/parallel");
     let dir = args.dir.clone().unwrap_or_else(|| example.clone());
     let name = image_name(&dir)?;

@@ -20,9 +20,6 @@ const fn tool(program: &'static str, package: &'static str) -> Tool {
 /// What the stand-in base image is made with.
 pub(crate) const FIXTURE: &[Tool] = &[tool("debootstrap", "debootstrap")];
 
-/// One runtime is enough to build.
-pub(crate) const RUNTIME: &[Tool] = &[tool("crun", "crun")];
-
 /// Everything that the tests run against.
 pub(crate) const TEST: &[Tool] = &[
     tool("crun", "crun"),

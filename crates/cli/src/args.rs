@@ -234,7 +234,7 @@ pub(crate) struct Build {
     #[arg(long, env = "COOPER_MAX_USED", value_name = "SIZE", value_parser = units::max_used)]
     pub(crate) max_used: Option<MaxUsed>,
 
-    /// The runtime of the steps: crun, runc or a path [default: the first that is there].
+    /// The runtime of the steps: crun, runc, cooper (its own) or a path [default: the first that is there].
     #[arg(long, value_name = "RUNTIME")]
     pub(crate) runtime: Option<String>,
 }

@@ -49,7 +49,7 @@ pub(crate) fn engine(
     let settings = Settings {
         root,
         single_id: mode == Mode::SingleId,
-        runtime: runtime.map_or(Runtime::Search, |program| Runtime::Program(program.into())),
+        runtime: which(runtime),
         registries: registries(&config).map_err(plain)?,
         max_used,
     };
@@ -288,4 +288,16 @@ fn output(spec: &str) -> Result<Output> {
         },
         Kind::Tar => Output::Tar(file(parsed.dest)),
     })
+}
+
+/// This program's file, also when another has been put at its place meanwhile.
+const SELF: &str = "/proc/self/exe";
+
+/// Which runtime `--runtime` means; without it the first of crun, runc and this program that is there.
+fn which(runtime: Option<&str>) -> Runtime {
+    match runtime {
+        None => Runtime::SearchElse(SELF.into()),
+        Some("cooper") => Runtime::Own(SELF.into()),
+        Some(program) => Runtime::Program(program.into()),
+    }
 }

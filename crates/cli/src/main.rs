@@ -31,6 +31,9 @@ use clap::Parser as _;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
+    if let Some(code) = as_runtime() {
+        return code;
+    }
     let cli = match args::Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
@@ -70,4 +73,14 @@ fn main() -> ExitCode {
             ExitCode::from(report.code)
         }
     }
+}
+
+/// Called as `cooper oci-runtime`, this is a container runtime with runc's command line, whose flags are none of the others'.
+/// The executor calls it so for each step.
+fn as_runtime() -> Option<ExitCode> {
+    let mut args = std::env::args_os().skip(1);
+    (args.next()? == "oci-runtime").then(|| {
+        let code = cooper_launcher::main(args);
+        ExitCode::from(u8::try_from(code).unwrap_or(report::FAILED))
+    })
 }
