@@ -59,7 +59,7 @@ fn what_a_small_profile_does() {
         (X86_64, 436, 0, ENOSYS),
         (X86_64, 4000, 0, ENOSYS),
         (X86_64, 0x4000_0000, 0, ALLOW),
-        (X86_64, 0x4000_0000 + 520, 0, EPERM),
+        (X86_64, 0x4000_0000 + 2, 0, EPERM),
         (X86, 3, 0, ALLOW),
         (X86, 0, 0, EPERM),
         (X86, 359, 37, ALLOW),
