@@ -1,8 +1,9 @@
+use std::cell::Cell;
 use std::fs::File;
 use std::io::{Seek as _, SeekFrom, Write as _};
 
 use cooper_layer::tar::{Chunk, Member, MemberKind, Reader};
-use cooper_layer::{Decompressor, LayerPath, Limits};
+use cooper_layer::{Decompressor, LayerPath, Limits, Timestamp};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, XattrFlags, makedev};
 use rustix::io::Errno;
 
@@ -46,14 +47,16 @@ pub(super) fn unpack(copy: &Copy, source: &View<'_>, src: &[u8], dest: &Root) ->
         limits,
         entries: 0,
         size: 0,
+        metadata: 0,
+        holes: Cell::new(0),
     };
     let mut next = Some(first);
     while let Some(member) = next {
         unpacking.member(&member, &mut archive)?;
         next = archive.next().map_err(|source| unpacking.damaged(source))?;
     }
-    for (path, member) in std::mem::take(&mut unpacking.directories) {
-        unpacking.set_times(&path, &member)?;
+    for (path, mtime) in std::mem::take(&mut unpacking.directories) {
+        unpacking.set_times(&path, mtime)?;
     }
     Ok(true)
 }
@@ -62,12 +65,16 @@ struct Unpacking<'a> {
     root: &'a Root,
     owner: Option<Owner>,
     /// Directories whose times are set at the end, when nothing is put into them any more.
-    directories: Vec<(LayerPath, Member)>,
+    directories: Vec<(LayerPath, Timestamp)>,
     /// The archive, for messages.
     archive: String,
     limits: Limits,
     entries: u64,
     size: u64,
+    /// Bytes of names, which the list of directories keeps.
+    metadata: u64,
+    /// Bytes of holes so far: free in the archive, but whoever reads the result reads them all.
+    holes: Cell<u64>,
 }
 
 impl Unpacking<'_> {
@@ -79,8 +86,14 @@ impl Unpacking<'_> {
     fn count(&mut self, member: &Member) -> Result<(), FileError> {
         self.entries += 1;
         self.size = self.size.saturating_add(member.size);
+        self.metadata = self.metadata.saturating_add(member.name.len() as u64);
         let limits = &self.limits;
+        let depth = member.name.split(|&byte| byte == b'/').count() as u64;
         for (what, value, limit) in [
+            ("length of a path", member.name.len() as u64, limits.path),
+            ("length of a link", member.link.len() as u64, limits.path),
+            ("depth of a path", depth, limits.depth),
+            ("size of names", self.metadata, limits.metadata),
             ("number of entries", self.entries, limits.entries),
             ("size of a file", member.size, limits.file_size),
             ("size of all files", self.size, limits.total_size),
@@ -190,6 +203,11 @@ impl Unpacking<'_> {
             match archive.chunk().map_err(|source| self.damaged(source))? {
                 Some(Chunk::Data(data)) => file.write_all(data).map_err(error)?,
                 Some(Chunk::Hole(length)) => {
+                    self.holes.set(self.holes.get().saturating_add(length));
+                    if self.holes.get() > self.limits.holes {
+                        let (what, limit) = ("size of all holes", self.limits.holes);
+                        return Err(self.damaged(cooper_layer::Error::Limit { what, limit }));
+                    }
                     let length =
                         i64::try_from(length).map_err(|_| error(std::io::ErrorKind::FileTooLarge.into()))?;
                     file.seek(SeekFrom::Current(length)).map_err(error)?;
@@ -230,14 +248,14 @@ impl Unpacking<'_> {
             }
         }
         if member.kind == MemberKind::Directory {
-            self.directories.push((path.clone(), member.clone()));
+            self.directories.push((path.clone(), member.mtime));
             return Ok(());
         }
-        self.set_times(path, member)
+        self.set_times(path, member.mtime)
     }
 
-    fn set_times(&self, path: &LayerPath, member: &Member) -> Result<(), FileError> {
-        let time = timespec(member.mtime);
+    fn set_times(&self, path: &LayerPath, mtime: Timestamp) -> Result<(), FileError> {
+        let time = timespec(mtime);
         match self.root.set_times(path, time, time) {
             // A later member may have taken a directory's place.
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),

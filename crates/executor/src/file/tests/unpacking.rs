@@ -177,3 +177,32 @@ fn hostile_archives_stay_inside() {
         assert_eq!(got.map(sorted), want.map(lines).map(sorted).map_err(str::to_owned), "{name}");
     }
 }
+
+#[test]
+fn archives_ask_for_no_more_than_layers_may() {
+    use MemberKind::{Directory, File, Symlink};
+    let after = |hostile: (Member, Vec<u8>)| archive(&[member("first", File, 0o644, "1"), hostile]);
+    // A file that is one hole of 128 GiB, as old GNU archives have it.
+    let mut hole = archive(&[member("s", File, 0o644, "")]);
+    let size = [&[0x80, 0, 0, 0][..], &(1_u64 << 37).to_be_bytes()].concat();
+    // The last header before the end's two blocks.
+    let at = hole.len() - 3 * 512;
+    let header = &mut hole[at..at + 512];
+    header[156] = b'S';
+    header[257..265].copy_from_slice(b"ustar  \0");
+    header[386..398].copy_from_slice(&size);
+    header[398..410].copy_from_slice(b"00000000000\0");
+    header[483..495].copy_from_slice(&size);
+    header[148..156].fill(b' ');
+    let sum: u32 = header.iter().map(|&byte| u32::from(byte)).sum();
+    header[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+    for (what, file) in [
+        ("depth", after(member(&"d/".repeat(600), Directory, 0o755, ""))),
+        ("name", after(member(&"n".repeat(5000), File, 0o644, ""))),
+        ("link", after(member("l", Symlink, 0o777, &"t".repeat(5000)))),
+        ("hole", hole),
+    ] {
+        let error = add(&file, "", "/o").unwrap_err();
+        assert!(error.contains("above the limit"), "{what}: {error}");
+    }
+}
