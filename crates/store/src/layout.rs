@@ -24,9 +24,15 @@ impl Layout {
         let root = root.canonicalize().at("find", root)?;
         refuse_shared(&root)?;
         let layout = Self { root };
-        for dir in
-            [layout.blobs(), layout.snapshots(), layout.tmp(), layout.trash(), layout.memo(), layout.logs()]
-        {
+        for dir in [
+            layout.blobs(),
+            layout.snapshots(),
+            layout.tmp(),
+            layout.trash(),
+            layout.memo(),
+            layout.logs(),
+            layout.caches(),
+        ] {
             make(&dir)?;
         }
         // Lower directory of every view, so that even a single layer goes through overlayfs.

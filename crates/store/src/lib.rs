@@ -51,6 +51,8 @@
 //!   holders.lock             empty; byte n is locked by the living holder that drew n
 //!   flights.lock             empty; byte n is locked by whoever runs a step whose key begins with n
 //!   attempts.lock            empty; byte n is locked as long as a process of attempt n lives
+//!   caches/NUMBER/           a directory that steps mount as a cache, see [`Cache`]
+//!   caches.lock              empty; byte n is locked by those who use caches/n
 //!   logs/NAME                what the attempt NAME prints, for those who wait for it
 //!   blobs/sha256/HEX         a blob; entry indexes of layers are blobs, too
 //!   snapshots/HEX/fs/        files of layer HEX in overlay form; never changed
@@ -113,6 +115,7 @@
 //! by it: the kernel keeps what they wrote.
 
 mod blobs;
+mod caches;
 mod charge;
 mod check;
 mod db;
@@ -138,6 +141,7 @@ mod tree;
 mod usage;
 
 pub use blobs::BlobWriter;
+pub use caches::{Cache, CacheEntry, CacheTurn, CacheUse};
 pub use charge::Charged;
 pub use check::{Checked, Finding};
 pub use error::{Error, Result};

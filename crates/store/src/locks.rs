@@ -25,7 +25,16 @@ impl ByteLocks {
 
     /// Takes a lock if it is free.
     pub(crate) fn try_lock(&self, byte: u64) -> io::Result<bool> {
-        let request = lock(libc::F_WRLCK, byte);
+        self.take(libc::F_WRLCK, byte)
+    }
+
+    /// Takes a lock together with others who share it, or makes the own one shared.
+    pub(crate) fn try_share(&self, byte: u64) -> io::Result<bool> {
+        self.take(libc::F_RDLCK, byte)
+    }
+
+    fn take(&self, kind: libc::c_int, byte: u64) -> io::Result<bool> {
+        let request = lock(kind, byte);
         // SAFETY: F_OFD_SETLK reads one `flock` structure, which lives until the call is over.
         let answer = unsafe { libc::fcntl(self.0.as_raw_fd(), libc::F_OFD_SETLK, &request) };
         match answer {
@@ -90,6 +99,11 @@ mod tests {
             assert!(!b.try_lock(byte).unwrap());
         }
         assert!(b.try_lock(8).unwrap());
+        assert!(a.try_share(9).unwrap() && b.try_share(9).unwrap());
+        assert!(!a.try_lock(9).unwrap(), "shared with another");
+        b.unlock(9).unwrap();
+        assert!(a.try_lock(9).unwrap() && !b.try_share(9).unwrap());
+        assert!(a.try_share(9).unwrap() && b.try_share(9).unwrap());
         drop(a);
         assert!(!b.is_held(7).unwrap());
         assert!(b.try_lock(7).unwrap());

@@ -4,6 +4,7 @@
 
 mod store {
     mod blobs;
+    mod caches;
     mod crash;
     mod evict;
     mod flights;

@@ -11,7 +11,7 @@ const APPLICATION: i64 = 0x434f_4f50;
 
 /// Each entry leads from the format of its index to the next; the length is the newest format number. Never edit
 /// one that was released: add another.
-const STEPS: &[&str] = &[VERSION_1, FLIGHTS, ACCOUNTS];
+const STEPS: &[&str] = &[VERSION_1, FLIGHTS, ACCOUNTS, CACHES];
 
 /// Digests are 32 raw bytes, times are nanoseconds since 1970, chains are digests laid end to end.
 ///
@@ -226,6 +226,19 @@ const ACCOUNTS: &str = "
     CREATE TRIGGER trash_out AFTER DELETE ON trash BEGIN
         UPDATE total SET count = count - 1, bytes = bytes - old.bytes WHERE kind = 'trash';
     END;
+";
+
+/// Instances of cache mounts (`seed` is empty or a digest); one is `filled` when it has what it shall hold at first.
+const CACHES: &str = "
+    CREATE TABLE cache (
+        number  INTEGER PRIMARY KEY AUTOINCREMENT,
+        name    TEXT NOT NULL,
+        seed    BLOB NOT NULL CHECK (length(seed) IN (0, 32)),
+        filled  INTEGER NOT NULL DEFAULT 0,
+        created INTEGER NOT NULL,
+        used    INTEGER NOT NULL
+    ) STRICT;
+    CREATE INDEX cache_name ON cache (name, seed);
 ";
 
 /// Brings a database to the newest format. Many processes may try at once.
