@@ -31,6 +31,14 @@ pub enum StepError {
         /// What to do about it.
         remedy: String,
     },
+    /// A secret or an agent that the step needs was not given.
+    #[error("{what}: not found: {remedy}")]
+    NotProvided {
+        /// What was asked for.
+        what: String,
+        /// What to do about it.
+        remedy: String,
+    },
     /// The step contradicts itself.
     #[error("invalid step: {0}")]
     Invalid(String),

@@ -24,6 +24,7 @@ pub mod groups;
 mod inroot;
 mod local;
 pub mod namespace;
+mod provide;
 mod search;
 mod step;
 mod user;
@@ -33,8 +34,10 @@ pub use cancel::{Cancel, Registration};
 pub use error::StepError;
 pub use execute::{Done, Executor, Exit, Io, Limited, Output, RunFuture, Stream, Usage};
 pub use local::{Config, LocalExecutor, Runtime};
+pub use provide::{Agent, AgentSession, CacheDir, CacheWanted, NothingProvided, Provider};
 pub use step::{
-    CacheSharing, DEFAULT_HOSTNAME, ExtraHost, Mount, MountFrom, Network, Process, Security, Step, Ulimit,
+    CacheSharing, DEFAULT_HOSTNAME, ExtraHost, Mount, MountFrom, Network, Process, SecretEnv, Security, Step,
+    Ulimit,
 };
 pub use user::{UserError, UserIds};
 pub use workspaces::{Access, Workspace, WorkspaceError, Workspaces};

@@ -1,10 +1,13 @@
 //! Steps on this machine, in four parts: prepare, start, wait, commit.
 
+mod agent;
 mod bundle;
 mod etc;
 mod launch;
+mod memory;
 mod prepare;
 mod program;
+mod provided;
 mod runtime;
 mod seccomp;
 mod view;
@@ -22,6 +25,7 @@ use crate::cancel::Cancel;
 use crate::error::StepError;
 use crate::execute::{Done, Executor, Exit, Io, Output, RunFuture, Usage};
 use crate::namespace::{self, Mode};
+use crate::provide::{NothingProvided, Provider};
 use crate::step::Step;
 use crate::workspaces::Workspaces;
 
@@ -69,11 +73,21 @@ struct Inner {
     allow_insecure: bool,
     mode: Mode,
     workspaces: Arc<dyn Workspaces>,
+    provider: Arc<dyn Provider>,
 }
 
 impl LocalExecutor {
-    /// Finds the runtime and makes the state directory.
+    /// Finds the runtime and makes the state directory. There are no secrets, agents and caches.
     pub fn new(config: Config, workspaces: Arc<dyn Workspaces>) -> Result<Self, StepError> {
+        Self::providing(config, workspaces, Arc::new(NothingProvided))
+    }
+
+    /// The same, with secrets, agents and caches from `provider`.
+    pub fn providing(
+        config: Config,
+        workspaces: Arc<dyn Workspaces>,
+        provider: Arc<dyn Provider>,
+    ) -> Result<Self, StepError> {
         use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 
         let runtime = Found::search(&config.runtime)?;
@@ -83,7 +97,8 @@ impl LocalExecutor {
         std::fs::set_permissions(&config.state, std::fs::Permissions::from_mode(0o700)).map_err(failed())?;
         let state = config.state.canonicalize().map_err(failed())?;
         let mode = namespace::mode().map_err(StepError::io("read the id maps"))?;
-        let inner = Inner { runtime, state, allow_insecure: config.allow_insecure, mode, workspaces };
+        let allow_insecure = config.allow_insecure;
+        let inner = Inner { runtime, state, allow_insecure, mode, workspaces, provider };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -135,7 +150,7 @@ impl Inner {
             return Err(StepError::Cancelled);
         }
         let started = Instant::now();
-        let prepared = Prepared::new(self, step, io.name.as_deref())?;
+        let prepared = Prepared::new(self, step, io.name.as_deref(), cancel)?;
         let (end, times) = self.start_and_wait(&prepared, &mut io, cancel)?;
         let exit = self.exit(&prepared, end, cancel)?;
         let success = exit == 0 && step.process.valid_exit_codes.is_empty()
@@ -189,7 +204,7 @@ impl Inner {
             devices: (sandbox && groupless && self.mode == Mode::Root).then(|| prepared.group.clone()),
             still_sys: sandbox && self.mode != Mode::Root,
             empty_cgroups: self.runtime.kind == Kind::Crun,
-            held: held.map(OwnedFd::as_raw_fd),
+            held: held.into_iter().chain(&prepared.held).map(OwnedFd::as_raw_fd).collect(),
         }
     }
 

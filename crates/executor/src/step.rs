@@ -36,6 +36,8 @@ pub struct Process {
     pub args: Vec<String>,
     /// The environment as `NAME=VALUE`.
     pub env: Vec<String>,
+    /// Variables whose values are secrets; they hide others of their name.
+    pub secret_env: Vec<SecretEnv>,
     /// The working directory, absolute; made with mode 0755 and the user's ids if missing. Empty for `/`.
     pub cwd: String,
     /// `USER` as in a Dockerfile: `name`, `uid`, `name:group`, `uid:gid`; empty for root. Names are looked up in the
@@ -43,6 +45,17 @@ pub struct Process {
     pub user: String,
     /// Exit codes that count as success; empty for 0 only.
     pub valid_exit_codes: Vec<i32>,
+}
+
+/// A variable whose value is a secret.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SecretEnv {
+    /// The variable.
+    pub name: String,
+    /// The secret's name at the one who provides it.
+    pub id: String,
+    /// A missing secret is an error; otherwise the variable is not set.
+    pub required: bool,
 }
 
 /// A line of `/etc/hosts`.
@@ -201,9 +214,15 @@ impl Step {
     pub fn digest(&self) -> Digest {
         let mut hash = Hasher::new();
         let process = &self.process;
-        hash.field("cooper step 1");
+        hash.field("cooper step 2");
         list(&mut hash, &process.args);
         list(&mut hash, &process.env);
+        count(&mut hash, process.secret_env.len());
+        for secret in &process.secret_env {
+            hash.field(&secret.name);
+            hash.field(&secret.id);
+            hash.field([u8::from(secret.required)]);
+        }
         hash.field(if process.cwd.is_empty() { "/" } else { &process.cwd });
         hash.field(&process.user);
         list(&mut hash, process.valid_exit_codes.iter().map(|code| code.to_be_bytes()));
@@ -307,9 +326,12 @@ mod tests {
     fn what_enters_the_digest() {
         let base = step().digest();
         type Change = fn(&mut Step);
-        let changes: [(&str, Change); 12] = [
+        let changes: [(&str, Change); 13] = [
             ("args", |s| s.process.args.push(String::new())),
             ("env", |s| s.process.env.push("A=B".into())),
+            ("secret in a variable", |s| {
+                s.process.secret_env.push(SecretEnv { name: "A".into(), id: "b".into(), required: true });
+            }),
             ("cwd", |s| s.process.cwd = "/a".into()),
             ("user", |s| s.process.user = "1".into()),
             ("exit codes", |s| s.process.valid_exit_codes.push(3)),

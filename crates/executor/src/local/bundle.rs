@@ -102,6 +102,8 @@ pub(super) struct Facts<'a> {
     pub(super) cwd: &'a Path,
     pub(super) user: &'a UserIds,
     pub(super) mode: Mode,
+    /// Variables that must not be on a disk: with them the configuration is written to memory alone.
+    pub(super) secret_env: &'a [(String, String)],
     pub(super) mounts: Vec<Value>,
 }
 
@@ -122,6 +124,11 @@ pub(super) fn spec(step: &Step, facts: Facts<'_>) -> Result<Spec, StepError> {
     let namespaces: Vec<Value> = namespaces.into_iter().map(|kind| json!({ "type": kind })).collect();
     let hostname = if step.hostname.is_empty() { DEFAULT_HOSTNAME } else { &step.hostname };
 
+    let mut env = step.process.env.clone();
+    for (name, value) in facts.secret_env {
+        env.retain(|variable| variable.split_once('=').is_none_or(|(other, _)| other != name));
+        env.push(format!("{name}={value}"));
+    }
     let mut config = json!({
         "ociVersion": "1.0.2",
         "hostname": hostname,
@@ -135,7 +142,7 @@ pub(super) fn spec(step: &Step, facts: Facts<'_>) -> Result<Spec, StepError> {
                 "additionalGids": facts.user.groups,
             },
             "args": step.process.args,
-            "env": step.process.env,
+            "env": env,
             "cwd": name(facts.cwd)?,
             // Programs like sudo are used in builds.
             "noNewPrivileges": false,
@@ -300,6 +307,7 @@ mod tests {
             cwd: Path::new("/w"),
             user,
             mode,
+            secret_env: &[],
             mounts: vec![],
         }
     }

@@ -43,8 +43,8 @@ pub(super) struct Around {
     pub(super) still_sys: bool,
     /// Where cgroup2 cannot be mounted, an empty tmpfs takes its place.
     pub(super) empty_cgroups: bool,
-    /// What keeper and first keep open, for the lock on it.
-    pub(super) held: Option<RawFd>,
+    /// What keeper and first keep open, for the locks on it.
+    pub(super) held: Vec<RawFd>,
 }
 
 /// A runtime that runs.
@@ -237,7 +237,7 @@ fn become_runtime(lifeline: RawFd, report: RawFd, around: &Around) -> io::Result
         if libc::unshare(libc::CLONE_NEWPID | libc::CLONE_NEWNS) != 0 {
             return Err(fail(report, UNSHARE));
         }
-        let held = around.held.unwrap_or(-1);
+        let held = around.held.as_slice();
         let mut group = None;
         if let Some(name) = &around.devices {
             group = devices::make(name);
@@ -334,7 +334,7 @@ unsafe fn cgroups(empty: bool) {
 unsafe fn keep(
     first: libc::pid_t,
     lifeline: RawFd,
-    held: RawFd,
+    held: &[RawFd],
     group: Option<(devices::Group, &CStr)>,
 ) -> ! {
     // SAFETY: as above; `files` and `status` are memory of this stack frame.
@@ -342,7 +342,7 @@ unsafe fn keep(
         let pidfd = libc::syscall(libc::SYS_pidfd_open, first, 0) as RawFd;
         // Everything else is closed: the error pipe of the spawn, for which the builder waits, and other steps' lifelines.
         let hierarchy = group.map_or(-1, |(group, _)| group.hierarchy);
-        close_all_but(&mut [pidfd, lifeline, hierarchy, held]);
+        close_all_but(&[pidfd, lifeline, hierarchy], held);
         let mut files = [
             libc::pollfd { fd: pidfd, events: libc::POLLIN, revents: 0 },
             libc::pollfd { fd: lifeline, events: 0, revents: 0 },
@@ -362,10 +362,10 @@ unsafe fn keep(
 ///
 /// # Safety
 /// Only system calls: fit for a forked child. `report` is open.
-unsafe fn be_first(runtime: libc::pid_t, report: RawFd, held: RawFd) -> ! {
+unsafe fn be_first(runtime: libc::pid_t, report: RawFd, held: &[RawFd]) -> ! {
     // SAFETY: as above; `status` is memory of this stack frame.
     unsafe {
-        close_all_but(&mut [report, held]);
+        close_all_but(&[report], held);
         let mut status = 0;
         loop {
             let child = libc::wait4(-1, &mut status, libc::__WALL, std::ptr::null_mut());
@@ -384,13 +384,13 @@ unsafe fn be_first(runtime: libc::pid_t, report: RawFd, held: RawFd) -> ! {
 ///
 /// # Safety
 /// Only system calls: fit for a forked child that uses no other descriptor afterwards.
-unsafe fn close_all_but(keep: &mut [RawFd]) {
-    keep.sort_unstable();
+unsafe fn close_all_but(keep: &[RawFd], held: &[RawFd]) {
     let mut from: u32 = 0;
     // SAFETY: closing what nobody in this process uses any more.
     unsafe {
-        for &fd in keep.iter().filter(|fd| **fd >= 0) {
-            let fd = fd as u32;
+        // No memory may be had here to sort them in, and they are few.
+        let kept = || keep.iter().chain(held).filter_map(|fd| u32::try_from(*fd).ok());
+        while let Some(fd) = kept().filter(|fd| *fd >= from).min() {
             if fd > from {
                 libc::close_range(from, fd - 1, 0);
             }

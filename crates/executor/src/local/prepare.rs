@@ -11,8 +11,11 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use super::bundle::{self, Facts, SYSTEM_MOUNTS};
+use super::memory::Memory;
+use super::provided::{Caches, Provided, needs_memory};
 use super::view::{Located, Over, Stubs, View};
 use super::{Inner, etc, now, program};
+use crate::cancel::Cancel;
 use crate::error::StepError;
 use crate::file::Root;
 use crate::inroot::{Place, make_dir, open_dir, path_of};
@@ -29,6 +32,12 @@ pub(super) struct Prepared {
     pub(super) sandbox: bool,
     /// A name for a control group.
     pub(super) group: CString,
+    /// Locks that hold until the last process of the step is gone.
+    pub(super) held: Vec<OwnedFd>,
+    caches: Caches,
+    provided: Provided,
+    /// What `dir` is on, if it has secrets in it.
+    memory: Option<Memory>,
     /// The bundle, the runtime's state and its log.
     pub(super) dir: TempDir,
     pub(super) id: String,
@@ -36,18 +45,22 @@ pub(super) struct Prepared {
 }
 
 impl Prepared {
-    pub(super) fn new(executor: &Inner, step: &Step, name: Option<&str>) -> Result<Self, StepError> {
+    pub(super) fn new(
+        executor: &Inner,
+        step: &Step,
+        name: Option<&str>,
+        cancel: &Cancel,
+    ) -> Result<Self, StepError> {
         let root_mount = check(executor, step)?;
         let dir = tempfile::Builder::new()
             .prefix("step-")
             .tempdir_in(&executor.state)
             .map_err(StepError::io(format!("make a directory in `{}`", executor.state.display())))?;
+        let memory = needs_memory(step).then(|| Memory::on(dir.path()));
+        let memory =
+            memory.transpose().map_err(StepError::io("mount a file system in memory for secrets"))?;
         let mut workspaces = Vec::new();
         let opened = open(executor, step, &mut workspaces)?;
-
-        // From here on files are made, whose times mean "during the step".
-        let start = now(ClockId::RealtimeCoarse);
-        let mut stubs = Stubs::default();
         let root_path = opened
             .iter()
             .find(|(index, _)| *index == root_mount)
@@ -59,6 +72,22 @@ impl Prepared {
             &step.process.user,
         )?;
         check_user(executor.mode, &user)?;
+        let provided = Provided::new(executor, step, dir.path())?;
+        // This may have to wait for other steps.
+        let absolute = |path: &str| Path::new("/").join(&step.process.cwd).join(path);
+        let caches = Caches::take(executor, step, cancel, |dest| {
+            match Place::resolve(root_fd.as_fd(), &absolute(dest), true) {
+                Ok(place) if place.exists() => {
+                    let stat = rustix::fs::fstat(place.fd()).ok();
+                    stat.map_or((user.uid, user.gid), |stat| (stat.st_uid, stat.st_gid))
+                }
+                _ => (user.uid, user.gid),
+            }
+        })?;
+
+        // From here on files are made, whose times mean "during the step".
+        let start = now(ClockId::RealtimeCoarse);
+        let mut stubs = Stubs::default();
         system_places(&root_fd, &mut stubs)?;
 
         let mut view = View::new(root_fd);
@@ -66,7 +95,6 @@ impl Prepared {
             view.lay(place.into(), Over::Made);
         }
         // Before places to mount on are made, which are taken away again: those in the working directory leave it there.
-        let absolute = |path: &str| Path::new("/").join(&step.process.cwd).join(path);
         let mounted = |mount: &Mount| !is_root(mount) && absolute("").starts_with(absolute(&mount.dest));
         if !step.mounts.iter().any(mounted) {
             working_directory(&view, &step.process.cwd, &user)?;
@@ -83,13 +111,24 @@ impl Prepared {
             if view.locate(dest).is_ok_and(|located| is_of_kernel(&located.path)) {
                 return Ok(());
             }
-            add(&mut view, dest, Source::Etc(file))
+            add(&mut view, dest, Source::File(file))
         })?;
         for (index, mount) in step.mounts.iter().enumerate().filter(|(index, _)| *index != root_mount) {
             let dest = absolute(&mount.dest);
             let readonly = mount.readonly;
             match &mount.from {
                 MountFrom::Tmpfs { size } => add(&mut view, &dest, Source::Tmpfs(*size, readonly))?,
+                MountFrom::Secret { .. } | MountFrom::Agent { .. } => {
+                    // One that nobody has and nobody requires is not there at all.
+                    if let Some(file) = provided.file(index) {
+                        add(&mut view, &dest, Source::File(file))?;
+                    }
+                }
+                MountFrom::Cache { .. } => {
+                    let base = caches.path(index);
+                    let base = base.ok_or_else(|| StepError::Invalid("a cache was not taken".to_owned()))?;
+                    add(&mut view, &dest, Source::Dir { base, subpath: "", readonly })?;
+                }
                 _ => {
                     let base = opened.iter().find(|(opened, _)| *opened == index).map(|(_, path)| path);
                     let base = base.ok_or_else(|| StepError::Invalid("a mount was not opened".to_owned()))?;
@@ -111,6 +150,7 @@ impl Prepared {
             cwd: &cwd,
             user: &user,
             mode: executor.mode,
+            secret_env: provided.env(),
             mounts,
         };
         let config = bundle::spec(step, facts)?;
@@ -126,13 +166,17 @@ impl Prepared {
         let group = CString::new(id.as_str());
         let group = group.map_err(std::io::Error::from).map_err(failed())?;
         let sandbox = step.security == Security::Sandbox;
-        Ok(Self { stubs, workspaces, sandbox, group, dir, id, start })
+        let held = caches.held()?;
+        Ok(Self { stubs, workspaces, sandbox, group, held, caches, provided, memory, dir, id, start })
     }
 
     /// Takes away what was made, and gives back the workspaces that may be committed, by the place of their mount.
     pub(super) fn finish(self) -> Vec<(usize, Box<dyn Workspace>)> {
-        let Self { stubs, workspaces, dir, .. } = self;
+        let Self { stubs, workspaces, held, caches, provided, memory, dir, .. } = self;
         drop(stubs);
+        drop((held, caches));
+        drop(provided);
+        drop(memory);
         drop(dir);
         let outputs = workspaces.into_iter().filter(|(_, _, output)| *output);
         outputs.map(|(index, workspace, _)| (index, workspace)).collect()
@@ -162,22 +206,13 @@ fn check(executor: &Inner, step: &Step) -> Result<usize, StepError> {
             MountFrom::Tmpfs { .. } if mount.output => {
                 return Err(StepError::Invalid(format!("what is in memory at `{dest}` cannot be an output")));
             }
-            MountFrom::Tmpfs { .. } => {}
-            MountFrom::Cache { .. } => {
-                return unsupported(
-                    &format!("the cache mount at `{dest}`"),
-                    "leave `--mount=type=cache` out",
-                );
+            MountFrom::Cache { .. } | MountFrom::Secret { .. } | MountFrom::Agent { .. } if mount.output => {
+                return Err(StepError::Invalid(format!("what is mounted at `{dest}` cannot be an output")));
             }
-            MountFrom::Secret { .. } => {
-                return unsupported(
-                    &format!("the secret mount at `{dest}`"),
-                    "leave `--mount=type=secret` out",
-                );
-            }
-            MountFrom::Agent { .. } => {
-                return unsupported(&format!("the ssh mount at `{dest}`"), "leave `--mount=type=ssh` out");
-            }
+            MountFrom::Tmpfs { .. }
+            | MountFrom::Cache { .. }
+            | MountFrom::Secret { .. }
+            | MountFrom::Agent { .. } => {}
         }
         if mount.output && mount.readonly {
             return Err(StepError::Invalid(format!("the read-only mount at `{dest}` cannot be an output")));
@@ -302,7 +337,7 @@ fn is_of_kernel(path: &Path) -> bool {
 /// What is to be mounted.
 enum Source<'a> {
     Dir { base: &'a Path, subpath: &'a str, readonly: bool },
-    Etc(&'a Path),
+    File(&'a Path),
     Tmpfs(Option<u64>, bool),
 }
 
@@ -329,7 +364,7 @@ fn lay(view: &mut View, stubs: &mut Stubs, dest: &Path, source: Source<'_>) -> R
             }
             Some(place.into_fd())
         }
-        Source::Etc(file) => {
+        Source::File(file) => {
             Some(path_only(file).map_err(StepError::io(format!("open `{}`", file.display())))?)
         }
         Source::Tmpfs(..) => None,
@@ -360,7 +395,7 @@ fn lay(view: &mut View, stubs: &mut Stubs, dest: &Path, source: Source<'_>) -> R
             let from = path_of(fd.as_fd()).map_err(at(&shown))?;
             bundle::bind(&from, &path, *readonly).map_err(at(&shown))?
         }
-        (Source::Etc(file), _) => {
+        (Source::File(file), _) => {
             let mut entry = bundle::bind(file, &path, true).map_err(at(&shown))?;
             if let Some(options) = entry.get_mut("options").and_then(Value::as_array_mut) {
                 options.extend(["nosuid", "noexec", "nodev"].map(Value::from));

@@ -70,14 +70,21 @@ fn privileged_failures_are_told_apart() {
         std::fs::set_permissions(bench.root_dir().join("bin/bad"), mode).unwrap();
         let error = bench.run(&bench.step(&["/bin/bad"])).error();
         assert!(matches!(error, StepError::NotExecutable { .. }), "{runtime}: {error:?}");
-        for from in [
-            MountFrom::Secret { id: "s".into(), required: false, uid: 0, gid: 0, mode: 0 },
-            MountFrom::Cache { id: "c".into(), sharing: Default::default(), seed: None },
-        ] {
-            let mut step = bench.sh("true");
+        // Nobody provides anything here: that is said of what is required, and of caches.
+        let with = |from: MountFrom| {
+            let mut step = bench.sh("test ! -e /x");
             step.mounts.push(Mount { dest: "/x".into(), from, readonly: false, output: false });
-            assert!(matches!(bench.run(&step).error(), StepError::Unsupported { .. }));
+            bench.run(&step)
+        };
+        let secret = |required| MountFrom::Secret { id: "s".into(), required, uid: 0, gid: 0, mode: 0 };
+        let agent = |required| MountFrom::Agent { id: "a".into(), required, uid: 0, gid: 0, mode: 0 };
+        for (required, optional) in [(secret(true), secret(false)), (agent(true), agent(false))] {
+            let error = with(required).error();
+            assert!(matches!(error, StepError::NotProvided { .. }), "{runtime}: {error:?}");
+            with(optional).ok();
         }
+        let cache = with(MountFrom::Cache { id: "c".into(), sharing: Default::default(), seed: None }).error();
+        assert!(matches!(cache, StepError::Workspace { .. }), "{runtime}: {cache:?}");
     }
 }
 
