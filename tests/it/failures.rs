@@ -100,20 +100,6 @@ error: `ADD http://127.0.0.1:1/x /` failed
 ",
         ),
         (
-            "FROM python:3.9-slim\nRUN --mount=type=cache,target=/c true\n",
-            &[],
-            1,
-            "\
-error: `RUN --mount=type=cache,target=/c true` failed
- --> Dockerfile:2:1
-  |
-2 | RUN --mount=type=cache,target=/c true
-  | ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^ stage stage-0
-  |
-  = RUN --mount=type=cache is not supported yet
-",
-        ),
-        (
             "# syntax=example.com/other:1\nFROM scratch\n",
             &[],
             1,

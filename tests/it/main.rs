@@ -9,5 +9,6 @@ mod hub;
 mod interruptions;
 mod losses;
 mod merging;
+mod mounts;
 mod outputs;
 mod roots;

@@ -185,6 +185,26 @@ pub(crate) struct Build {
     #[arg(long, value_enum, default_value_t = Network::Default)]
     pub(crate) network: Network,
 
+    /// A secret for `RUN --mount=type=secret`: `id=ID[,src=FILE|,env=VARIABLE]`.
+    #[arg(long = "secret", value_name = "id=ID[,src=FILE|,env=VARIABLE]")]
+    pub(crate) secrets: Vec<String>,
+
+    /// An SSH agent for `RUN --mount=type=ssh`: the running one, a socket, or private keys.
+    #[arg(long = "ssh", value_name = "ID[=SOCKET|KEYFILE[,...]]")]
+    pub(crate) ssh: Vec<String>,
+
+    /// What steps may do: network.host, security.insecure.
+    #[arg(long = "allow", value_name = "ENTITLEMENT", value_delimiter = ',')]
+    pub(crate) allow: Vec<String>,
+
+    /// A resource limit of the steps' processes.
+    #[arg(long = "ulimit", value_name = "NAME=SOFT[:HARD]")]
+    pub(crate) ulimits: Vec<String>,
+
+    /// Size of /dev/shm of the steps: bytes, or with k, m or g.
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) shm_size: Option<String>,
+
     /// Runs every step again, whatever is cached.
     #[arg(long)]
     pub(crate) no_cache: bool,

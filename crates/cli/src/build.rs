@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context as _, Result};
 use cooper_engine::{
-    Cancel, Compression, Dest, Engine, Error, JobSpec, Logins, MaxUsed, NamedContext, Output, Runtime,
-    Settings, registries,
+    Cancel, Compression, Dest, Engine, Entitlement, Error, JobSpec, Logins, MaxUsed, NamedContext, Output,
+    Runtime, Settings, registries,
 };
 use cooper_executor::namespace::{self, Mode};
 use cooper_oci::Reference;
@@ -16,6 +16,7 @@ use tokio::runtime::Runtime as Tokio;
 use crate::args::{Build, Network, Progress};
 use crate::call::{self, Call};
 use crate::context::{self, Inputs};
+use crate::given;
 use crate::missing::Roots;
 use crate::output::{self, Kind};
 use crate::paths;
@@ -205,6 +206,13 @@ fn spec(args: &Build, inputs: &Inputs) -> Result<JobSpec> {
         Network::Host => drop(opts.insert("force-network-mode".to_owned(), "host".to_owned())),
         Network::None => drop(opts.insert("force-network-mode".to_owned(), "none".to_owned())),
     }
+    if !args.ulimits.is_empty() {
+        opts.insert("ulimit".to_owned(), args.ulimits.join(","));
+    }
+    if let Some(size) = &args.shm_size {
+        let bytes = bytes(size).ok_or_else(|| usage(format!("--shm-size `{size}` is not a size as 64m")))?;
+        opts.insert("shm-size".to_owned(), bytes.to_string());
+    }
     if args.no_cache {
         opts.insert("no-cache".to_owned(), String::new());
     } else if !args.no_cache_filter.is_empty() {
@@ -225,7 +233,13 @@ fn spec(args: &Build, inputs: &Inputs) -> Result<JobSpec> {
         ));
     }
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    let mut given = given::of(args)?;
+    if args.network == Network::Host {
+        // Who asks for it for all steps has allowed it.
+        given.allowed.insert(Entitlement::NetworkHost);
+    }
     Ok(JobSpec {
+        given,
         context: inputs.context.clone(),
         dockerfile: inputs.dockerfile.clone(),
         opts,
@@ -234,6 +248,19 @@ fn spec(args: &Build, inputs: &Inputs) -> Result<JobSpec> {
         names: args.tags.clone(),
         outputs,
     })
+}
+
+/// Reads a size as docker has it: `64m`, `1gb`, `4096`.
+fn bytes(text: &str) -> Option<u64> {
+    let lower = text.to_lowercase();
+    let digits = lower.trim_end_matches('b');
+    let (digits, shift) = match digits.chars().last()? {
+        'k' => (digits.strip_suffix('k')?, 10),
+        'm' => (digits.strip_suffix('m')?, 20),
+        'g' => (digits.strip_suffix('g')?, 30),
+        _ => (digits, 0),
+    };
+    digits.parse::<u64>().ok()?.checked_mul(1 << shift)
 }
 
 fn named_context(text: &str) -> Result<(String, NamedContext)> {

@@ -12,6 +12,7 @@ mod build;
 mod call;
 mod context;
 mod debug;
+mod given;
 mod missing;
 mod output;
 mod paths;

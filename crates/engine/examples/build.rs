@@ -51,6 +51,7 @@ async fn build(mode: Mode) -> Result<(), Box<dyn Error>> {
         dockerfile: (None, "Dockerfile".into()),
         opts: Default::default(),
         contexts: Default::default(),
+        given: Default::default(),
         jobs: 2,
         names: vec!["example.com/greeting:latest".into()],
         outputs: vec![Output::Oci { dest: Dest::File(archive.clone()), compression: Default::default() }],

@@ -10,7 +10,7 @@ use cooper_frontend::{
     Answered, Answers, Lint, Outline, Request, SourceText, Target, UnknownArg, UnusedStage, Warning,
 };
 use cooper_layer::Owners;
-use cooper_llb::{Vertex, decode_definition};
+use cooper_llb::{Op, Vertex, decode_definition, pb};
 use cooper_oci::Platform;
 use cooper_progress::EventKind;
 use cooper_registry::{Auth, Client, Web};
@@ -20,11 +20,13 @@ use cooper_store::Store;
 
 use crate::answers::{answered, converted};
 use crate::drive::drive;
-use crate::error::{Error, FailedStep};
+use crate::error::{Error, FailedStep, StepError};
 use crate::events::{Events, Merge, Observer, RanStep, place};
 use crate::export::{Export, ExportPlatform, Exported};
 use crate::flights::clear;
+use crate::given::Entitlement;
 use crate::graph::Nodes;
+use crate::provide::Provided;
 use crate::settings::Settings;
 use crate::sources::Sources;
 use crate::spaces::Spaces;
@@ -189,6 +191,10 @@ impl Engine {
         let export = Export { outputs: spec.outputs, names: spec.names, platforms };
         let work = Arc::new(self.work(&sources, &events, vertices, export)?);
         let readers = readers(&nodes);
+        // Before anything runs or is found: what is not allowed is not allowed out of the cache either.
+        if let Some((vertex, error)) = refused(&work) {
+            return Err(attributed(Error::Step { vertex, error: Arc::new(error) }, &work, &readers));
+        }
         let exported = drive(Arc::new(Shared(work.clone())), nodes, targets, spec.jobs, cancel).await;
         let gone = || Error::StoreGone(self.store.root().to_owned());
         let exported = exported.map_err(|error| match error {
@@ -224,8 +230,8 @@ impl Engine {
     ) -> Result<Work, Error> {
         Ok(Work {
             store: self.store.clone(),
-            executor: self.executor(false)?,
-            forced_executor: self.executor(true)?,
+            executor: self.executor(sources, false)?,
+            forced_executor: self.executor(sources, true)?,
             vertices,
             results: Default::default(),
             sources: sources.clone(),
@@ -240,11 +246,16 @@ impl Engine {
         })
     }
 
-    fn executor(&self, forced: bool) -> Result<LocalExecutor, Error> {
-        let config =
-            Config { runtime: self.runtime.clone(), state: self.state.clone(), allow_insecure: false };
+    fn executor(&self, sources: &Sources, forced: bool) -> Result<LocalExecutor, Error> {
+        let config = Config {
+            runtime: self.runtime.clone(),
+            state: self.state.clone(),
+            allow_insecure: sources.given.allowed.contains(&Entitlement::SecurityInsecure),
+        };
         let spaces = Spaces { store: self.store.clone(), forced };
-        LocalExecutor::new(config, Arc::new(spaces)).map_err(|error| Error::Environment(error.to_string()))
+        let provided = Provided { store: self.store.clone(), given: sources.given.clone() };
+        LocalExecutor::providing(config, Arc::new(spaces), Arc::new(provided))
+            .map_err(|error| Error::Environment(error.to_string()))
     }
 
     /// Translates the description into what the frontend and the sources are told.
@@ -291,11 +302,26 @@ impl Engine {
         }
         let request =
             Request { opts, worker_platforms: vec![Platform::host()], session: "cooper".to_owned() };
-        Ok((
-            Sources::new(self.store.clone(), self.images.clone(), self.urls.clone(), folders, layouts),
-            request,
-        ))
+        let (store, images, urls) = (self.store.clone(), self.images.clone(), self.urls.clone());
+        Ok((Sources::new(store, images, urls, folders, layouts, spec.given.clone()), request))
     }
+}
+
+/// Finds a step that asks for what the build may not do.
+fn refused(work: &Work) -> Option<(VertexId, StepError)> {
+    let asked = work.vertices.iter().filter_map(|(id, vertex)| {
+        let Op::Exec(exec) = &vertex.op else { return None };
+        let host = exec.network == pb::NetMode::Host as i32;
+        let insecure = exec.security == pb::SecurityMode::Insecure as i32;
+        let wanted = [(host, Entitlement::NetworkHost), (insecure, Entitlement::SecurityInsecure)];
+        let given = &work.sources.given.allowed;
+        let refused = wanted.into_iter().find(|(asked, what)| *asked && !given.contains(what));
+        refused.map(|(_, what)| (vertex.digest, *id, what))
+    });
+    // Of several always the same.
+    let (_, id, what) = asked.min_by_key(|(digest, ..)| *digest)?;
+    let (what, remedy) = (what.name().to_owned(), format!("if it may, say so by `--allow {}`", what.name()));
+    Some((id, cooper_executor::StepError::NotAllowed { what, remedy }.into()))
 }
 
 /// Lists for each vertex one that reads it.

@@ -6,7 +6,7 @@
 //! | of a root that is written to, and of any input as a whole: its content id | where an image came from, by which tag |
 //! | of a COPY or a read-only mount: the entries that it selects (type, mode, owner, size, content, link target, attributes) | their times; whatever else the input holds |
 //! | of a local file: the same, with owner 0:0 | session, filters that only bound what is sent |
-//! | which secrets, agents and cache mounts there are | what is in them |
+//! | which secrets, agents and cache mounts there are; of an optional secret or agent, whether the build was given it | what is in them |
 //!
 //! Times: a file that is copied brings its time along, but a cached copy keeps the time of the first one. Content ids of
 //! steps leave out times of the step's own run (`keep.rs`).
@@ -31,6 +31,12 @@ pub(crate) trait Inputs {
         selector: &Selector,
         patterns: &Patterns<'_>,
     ) -> Result<Digest, Self::Error>;
+
+    /// Tells whether the build was given a secret.
+    fn has_secret(&self, id: &str) -> bool;
+
+    /// Tells whether the build was given an SSH agent.
+    fn has_agent(&self, id: &str) -> bool;
 }
 
 /// Which of the selected paths are read.
@@ -62,6 +68,17 @@ pub(crate) fn key<I: Inputs>(vertex: &Vertex, inputs: &I) -> Result<Digest, I::E
                 };
                 hash.field(digest.as_bytes());
             }
+            // What may be missing: a step that went another way without it did something else.
+            let variables = exec.secretenv.iter().filter(|secret| secret.optional);
+            let variables = variables.map(|secret| inputs.has_secret(&secret.id));
+            let mounts = exec.mounts.iter().filter_map(|mount| {
+                let secret = mount.secret_opt.as_ref().filter(|secret| secret.optional);
+                let agent = mount.ssh_opt.as_ref().filter(|agent| agent.optional);
+                secret
+                    .map(|secret| inputs.has_secret(&secret.id))
+                    .or_else(|| agent.map(|agent| inputs.has_agent(&agent.id)))
+            });
+            variables.chain(mounts).for_each(|given| hash.field([u8::from(given)]));
         }
         Op::File(file) => {
             hash.field(b"cooper key 1: file");
@@ -183,7 +200,7 @@ mod tests {
     use super::*;
 
     /// Inputs whose content is a text, and whose parts are named by the selector.
-    struct Texts(Vec<&'static str>);
+    struct Texts(Vec<&'static str>, &'static [&'static str]);
 
     impl Inputs for Texts {
         type Error = Infallible;
@@ -204,6 +221,14 @@ mod tests {
             let path = selector.path.trim_start_matches('/');
             Ok(Digest::of(words.get(path).copied().unwrap_or(self.0[input])))
         }
+
+        fn has_secret(&self, id: &str) -> bool {
+            self.1.contains(&id)
+        }
+
+        fn has_agent(&self, id: &str) -> bool {
+            self.1.contains(&id)
+        }
     }
 
     fn last(state: &State) -> Vertex {
@@ -223,7 +248,40 @@ mod tests {
     }
 
     fn key_of(vertex: &Vertex, inputs: &[&'static str]) -> Digest {
-        key(vertex, &Texts(inputs.to_vec())).unwrap()
+        key(vertex, &Texts(inputs.to_vec(), &[])).unwrap()
+    }
+
+    #[test]
+    fn optional_secrets_count_by_whether_they_are_given() {
+        let vertex = |optional: bool| {
+            exec(|state, run, _| {
+                let secret = |id: &str, target: Option<&str>, env: Option<&str>| cooper_llb::Secret {
+                    id: id.into(),
+                    target: target.map(Into::into),
+                    env: env.map(Into::into),
+                    uid: 0,
+                    gid: 0,
+                    mode: 0o400,
+                    optional,
+                };
+                run.secrets.extend([secret("file", Some("/s"), None), secret("variable", None, Some("V"))]);
+                run.ssh.push(cooper_llb::Ssh {
+                    id: "agent".into(),
+                    target: "/a".into(),
+                    uid: 0,
+                    gid: 0,
+                    mode: 0o600,
+                    optional,
+                });
+                state
+            })
+        };
+        let with = |optional, given| key(&vertex(optional), &Texts(vec!["root"], given)).unwrap();
+        let all: std::collections::BTreeSet<Digest> =
+            [&[][..], &["file"], &["variable"], &["agent"]].map(|given| with(true, given)).into();
+        assert_eq!(all.len(), 4);
+        // Without one that is required the step fails, so there is nothing to tell apart.
+        assert_eq!(with(false, &[]), with(false, &["file"]));
     }
 
     /// One row of the table in the module's comment each: the change, and whether it must miss.

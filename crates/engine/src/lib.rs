@@ -26,6 +26,7 @@
 //!     dockerfile: (None, "Dockerfile".into()),
 //!     opts: Default::default(),
 //!     contexts: Default::default(),
+//!     given: Default::default(),
 //!     jobs: 4,
 //!     names: vec!["app:dev".into()],
 //!     outputs: vec![Output::Oci { dest: Dest::File("app.tar".into()), compression: Default::default() }],
@@ -45,11 +46,13 @@ mod error;
 mod events;
 mod export;
 mod flights;
+mod given;
 mod graph;
 mod job;
 mod keep;
 mod key;
 mod near;
+mod provide;
 mod remote;
 mod results;
 mod run;
@@ -59,6 +62,7 @@ mod size;
 mod sources;
 mod spaces;
 mod spec;
+mod ssh;
 mod work;
 
 pub use auth::{Logins, LoginsError};
@@ -70,6 +74,7 @@ pub use cooper_store::{Checked, Error as StoreError, Finding, Item, ItemKind, Ke
 pub use error::{Error, FailedStep, StepError, store_error};
 pub use events::{Merge, Observer, RanStep};
 pub use export::Exported;
+pub use given::{AgentFrom, Entitlement, Given, SecretFrom};
 pub use job::{Engine, Report};
 pub use near::near;
 pub use settings::{Settings, max_used, registries};

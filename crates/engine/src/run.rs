@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use cooper_executor::file::{self, Root as FileRoot};
 use cooper_executor::{
-    Cancel, Done, Executor as _, ExtraHost, Io, LocalExecutor, Mount, MountFrom, Network, Process, Security,
-    Step, Stream, Ulimit,
+    CacheSharing, Cancel, Done, Executor as _, ExtraHost, Io, LocalExecutor, Mount, MountFrom, Network,
+    Process, SecretEnv, Security, Step, Stream, Ulimit,
 };
 use cooper_layer::{LayerId, Owners, Timestamp};
 use cooper_llb::{NONE, Op, Vertex, pb};
@@ -220,14 +220,20 @@ impl Work {
                 env.push(format!("{}={value}", name.to_lowercase()));
             }
         }
-        if !exec.secretenv.is_empty() || !exec.cdi_devices.is_empty() {
-            return Err(StepError::Unsupported("secrets in variables, and devices".into()));
+        if !exec.cdi_devices.is_empty() {
+            return Err(StepError::Unsupported("RUN --device".into()));
         }
+        let secret_env = exec.secretenv.iter().map(|secret| SecretEnv {
+            name: secret.name.clone(),
+            id: secret.id.clone(),
+            required: !secret.optional,
+        });
         let mounts = exec.mounts.iter().map(|mount| self.mount(mount, inputs)).collect::<Result<_, _>>()?;
         Ok(Step {
             process: Process {
                 args: meta.args,
                 env,
+                secret_env: secret_env.collect(),
                 cwd: meta.cwd,
                 user: meta.user,
                 valid_exit_codes: meta.valid_exit_codes,
@@ -269,15 +275,52 @@ impl Work {
                 let size = mount.tmpfs_opt.as_ref().and_then(|tmpfs| u64::try_from(tmpfs.size).ok());
                 MountFrom::Tmpfs { size: size.filter(|size| *size > 0) }
             }
-            Ok(kind) => {
-                return Err(StepError::Unsupported(format!(
-                    "RUN --mount=type={}",
-                    format!("{kind:?}").to_lowercase()
-                )));
+            Ok(pb::MountType::Cache) => {
+                let cache = mount.cache_opt.clone().unwrap_or_default();
+                let sharing = match pb::CacheSharingOpt::try_from(cache.sharing) {
+                    Ok(pb::CacheSharingOpt::Shared) => CacheSharing::Shared,
+                    Ok(pb::CacheSharingOpt::Private) => CacheSharing::Private,
+                    Ok(pb::CacheSharingOpt::Locked) => CacheSharing::Locked,
+                    Err(_) => {
+                        return Err(StepError::Unsupported(format!("cache sharing {}", cache.sharing)));
+                    }
+                };
+                let root = usize::try_from(mount.input).ok().and_then(|at| inputs.get(at));
+                let layers = root.map(|root| self.layers(Some(root))).transpose()?;
+                // Nothing is scratch, and a part of nothing is for the mount to miss.
+                let seed = match layers {
+                    Some(layers) if !layers.is_empty() => Some((layers.to_vec(), mount.selector.clone())),
+                    _ if !mount.selector.is_empty() => Some((Vec::new(), mount.selector.clone())),
+                    _ => None,
+                };
+                MountFrom::Cache { id: cache.id, sharing, seed }
+            }
+            Ok(pb::MountType::Secret) => {
+                let secret = mount.secret_opt.clone().unwrap_or_default();
+                MountFrom::Secret {
+                    id: secret.id,
+                    required: !secret.optional,
+                    uid: secret.uid,
+                    gid: secret.gid,
+                    mode: secret.mode,
+                }
+            }
+            Ok(pb::MountType::Ssh) => {
+                let agent = mount.ssh_opt.clone().unwrap_or_default();
+                MountFrom::Agent {
+                    id: agent.id,
+                    required: !agent.optional,
+                    uid: agent.uid,
+                    gid: agent.gid,
+                    mode: agent.mode,
+                }
             }
             Err(_) => return Err(StepError::Unsupported(format!("mount type {}", mount.mount_type))),
         };
-        Ok(Mount { dest: mount.dest.clone(), from, readonly: mount.readonly, output: mount.output != NONE })
+        // BuildKit's client leaves the field of these two at its default, which is the number of the root's output.
+        let none = matches!(from, MountFrom::Secret { .. } | MountFrom::Agent { .. });
+        let output = mount.output != NONE && !none;
+        Ok(Mount { dest: mount.dest.clone(), from, readonly: mount.readonly, output })
     }
 
     fn open(&self, path: &std::path::Path) -> Result<FileRoot, StepError> {

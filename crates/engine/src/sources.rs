@@ -15,6 +15,7 @@ use cooper_store::Store;
 use crate::context::Folder;
 use crate::error::StepError;
 use crate::events::Events;
+use crate::given::Given;
 use crate::results::{Results, fold};
 
 /// Sources of one build.
@@ -26,6 +27,8 @@ pub(crate) struct Sources {
     pub(crate) folders: BTreeMap<String, PathBuf>,
     /// OCI layouts by the name of the store that sources use.
     pub(crate) layouts: BTreeMap<String, PathBuf>,
+    /// Secrets and agents.
+    pub(crate) given: Arc<Given>,
     /// Makes keys of folders differ from build to build: what is in them is in the keys of their readers.
     pub(crate) nonce: [u8; 32],
     /// A registry could not be reached, which is nothing that the Dockerfile can be blamed for.
@@ -82,6 +85,7 @@ impl Sources {
         urls: Urls,
         folders: BTreeMap<String, PathBuf>,
         layouts: BTreeMap<String, PathBuf>,
+        given: Given,
     ) -> Self {
         Self {
             store,
@@ -89,6 +93,7 @@ impl Sources {
             urls,
             folders,
             layouts,
+            given: Arc::new(given),
             nonce: crate::nonce(),
             unreachable: AtomicBool::new(false),
             opened: Mutex::default(),

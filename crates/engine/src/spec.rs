@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 
 use cooper_layer::Compression;
 
+use crate::given::Given;
+
 /// One build: where things are, what the frontend is told, what is to come out.
 #[derive(Debug, Clone)]
 pub struct JobSpec {
@@ -16,6 +18,8 @@ pub struct JobSpec {
     pub opts: BTreeMap<String, String>,
     /// Named contexts, which stand for stages and images of their name.
     pub contexts: BTreeMap<String, NamedContext>,
+    /// Secrets, agents, and what steps may do.
+    pub given: Given,
     /// How many steps may run at the same time; at least 1.
     pub jobs: usize,
     /// Names for the image.

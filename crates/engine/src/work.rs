@@ -330,6 +330,14 @@ impl Inputs for Reading<'_> {
             None => Ok(read.digest()),
         }
     }
+
+    fn has_secret(&self, id: &str) -> bool {
+        self.work.sources.given.secrets.contains_key(id)
+    }
+
+    fn has_agent(&self, id: &str) -> bool {
+        self.work.sources.given.agent(id).is_some()
+    }
 }
 
 /// A worker that can be handed to tasks.
