@@ -1,5 +1,7 @@
 //! Bundles on this machine, by the example that is nothing but this crate's command line.
 
+#![allow(clippy::unwrap_used, clippy::print_stdout)] // helpers of tests, which clippy does not see as tests
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};

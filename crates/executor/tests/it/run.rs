@@ -83,7 +83,8 @@ fn privileged_failures_are_told_apart() {
             assert!(matches!(error, StepError::NotProvided { .. }), "{runtime}: {error:?}");
             with(optional).ok();
         }
-        let cache = with(MountFrom::Cache { id: "c".into(), sharing: Default::default(), seed: None }).error();
+        let cache =
+            with(MountFrom::Cache { id: "c".into(), sharing: Default::default(), seed: None }).error();
         assert!(matches!(cache, StepError::Workspace { .. }), "{runtime}: {cache:?}");
     }
 }
