@@ -12,3 +12,4 @@ mod merging;
 mod mounts;
 mod outputs;
 mod roots;
+mod space;

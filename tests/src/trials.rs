@@ -3,6 +3,7 @@
 pub mod flights;
 pub mod kills;
 mod procs;
+pub mod trace;
 
 use std::path::{Path, PathBuf};
 

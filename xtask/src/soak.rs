@@ -130,6 +130,15 @@ const TRIALS: &[Trial] = &[
         about: "damaged files of a store: no panic, no hang, no contradiction; five minutes",
         cooper: false,
     },
+    Trial {
+        name: "trace",
+        package: "cooper-tests",
+        example: "trace",
+        count: 300,
+        words: &[],
+        about: "builds of projects that change, two at once, under a cap of 500 MB: never above it, no input lost",
+        cooper: true,
+    },
 ];
 
 /// Arguments of `cargo xtask soak`.
