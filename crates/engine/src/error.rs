@@ -96,8 +96,21 @@ impl Error {
 pub fn store_error<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a cooper_store::Error> {
     let mut next = Some(error);
     while let Some(error) = next {
-        if let Some(found) = error.downcast_ref::<cooper_store::Error>() {
-            return Some(found);
+        // Some have it as what they are, not as their source.
+        let found = match (error.downcast_ref::<Error>(), error.downcast_ref::<StepError>()) {
+            (Some(Error::Store(found)), _) | (_, Some(StepError::Store(found))) => Some(found),
+            (Some(Error::Unattributed(error)), _) => return store_error(error),
+            (Some(Error::Source(error)), _) | (_, Some(StepError::Source(error))) => {
+                return store_error(error);
+            }
+            (_, Some(StepError::Executor(error))) => return store_error(error),
+            _ => match error.downcast_ref::<cooper_source::Error>() {
+                Some(cooper_source::Error::Store(found)) => Some(found),
+                _ => error.downcast_ref::<cooper_store::Error>(),
+            },
+        };
+        if found.is_some() {
+            return found;
         }
         // What an error of input and output was made of is not its source but itself.
         let inner = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
@@ -258,5 +271,33 @@ impl StepError {
                 | Self::Pattern(_)
                 | Self::NotFound(_)
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_store_said_is_found() {
+        let said = || cooper_store::Error::Full { need: 3, cap: 2, own: 3, others: 0 };
+        let io = std::io::Error::other(said());
+        let kept = cooper_executor::StepError::Workspace {
+            what: "keep what was written to `/`".into(),
+            source: Box::new(StepError::Store(said())),
+        };
+        let errors: Vec<Box<dyn std::error::Error>> = vec![
+            Box::new(StepError::Store(said())),
+            Box::new(Error::Store(said())),
+            Box::new(StepError::Executor(kept)),
+            Box::new(StepError::Source(cooper_source::Error::Store(said()))),
+            Box::new(Error::Unattributed(StepError::Store(said()))),
+            Box::new(Error::Layer(cooper_layer::Error::Write(io))),
+        ];
+        for error in errors {
+            let found = store_error(&*error);
+            assert!(matches!(found, Some(cooper_store::Error::Full { need: 3, .. })), "{error:?}");
+        }
+        assert!(store_error(&Error::Cancelled).is_none());
     }
 }

@@ -23,7 +23,7 @@ use crate::results::Root;
 use crate::work::Work;
 
 /// How often a running step is asked whether it has written too much.
-const LOOK: Duration = Duration::from_millis(50);
+const LOOK: Duration = Duration::from_millis(10);
 
 /// What a run made, one root of layers an output.
 pub(crate) type Made = Vec<Vec<LayerId>>;

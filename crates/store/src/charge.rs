@@ -27,8 +27,11 @@ const SMALL: u64 = 64 << 10;
 /// No more than this is charged ahead of what is written.
 const MOST_AHEAD: u64 = 64 << 20;
 
-/// How often directories are metered, where it may matter. A program that writes 1 GB/s gets 100 MB further before it is noticed.
-const PERIOD: Duration = Duration::from_millis(100);
+/// How often directories are metered, where it may matter: a program that writes 100 MB/s gets 1 MB further.
+const PERIOD: Duration = Duration::from_millis(10);
+
+/// How often it is looked whether there is anything to meter.
+const IDLE: Duration = Duration::from_millis(20);
 
 /// With so much room for every second, nothing that is written until the next look can reach the cap.
 const FASTEST: u64 = 4 << 30;
@@ -39,6 +42,9 @@ pub(crate) struct Accounts {
     pub(crate) cap: Option<u64>,
     /// Bytes of all charges.
     pub(crate) unfinished: Mutex<u64>,
+    /// What running programs may write until they are looked at again. Room is made for it where that is possible, and
+    /// nobody else is told of it.
+    pub(crate) ahead: Mutex<u64>,
     metered: Mutex<Vec<Weak<Meter>>>,
     /// The thread that meters is there.
     metering: AtomicBool,
@@ -51,6 +57,7 @@ impl Accounts {
         Self {
             cap,
             unfinished: Mutex::default(),
+            ahead: Mutex::default(),
             metered: Mutex::default(),
             metering: AtomicBool::new(false),
             full: Mutex::default(),
@@ -132,23 +139,37 @@ struct Own {
     measured: u64,
     /// What somebody said that there will be.
     reserved: u64,
-    /// What is charged beyond what is there at least, for the time until it is measured again.
+    /// What a program that writes here may begin with; 0 where none does.
     spare: u64,
+    /// What it may write until it is measured again.
+    ahead: u64,
 }
 
 impl Own {
-    /// Charges what was measured, and as much again as came since the last time, twice: room is made before it is needed.
-    /// Tells whether the charge is another one now.
+    /// Charges what was measured; looks ahead by what came since the last time, twice, or by what a new program may begin
+    /// with. Tells whether there is more to be done.
     fn follow(&mut self, bytes: u64) -> bool {
         let growth = bytes.saturating_sub(self.measured);
-        let ahead = if bytes > self.measured { self.spare.max(growth.saturating_mul(2)) } else { self.spare };
         self.measured = bytes;
-        let wanted = (bytes + ahead.min(MOST_AHEAD)).max(self.reserved);
+        self.look_ahead(if self.spare > 0 {
+            self.spare.max(growth.saturating_mul(2)).min(MOST_AHEAD)
+        } else {
+            0
+        });
+        let wanted = bytes.max(self.reserved);
         let changed = wanted.abs_diff(self.bytes) > SMALL;
         if changed {
             self.set(wanted);
         }
         changed
+    }
+
+    fn look_ahead(&mut self, bytes: u64) {
+        if let Some(inner) = self.store.upgrade() {
+            let mut sum = lock(&inner.accounts.ahead);
+            *sum = sum.saturating_sub(self.ahead) + bytes;
+        }
+        self.ahead = bytes;
     }
 
     fn set(&mut self, bytes: u64) {
@@ -163,6 +184,7 @@ impl Own {
 impl Drop for Own {
     fn drop(&mut self) {
         self.set(0);
+        self.look_ahead(0);
     }
 }
 
@@ -204,15 +226,12 @@ impl Metered {
             let mut own = lock(&meter.charge);
             let Some(own) = own.as_mut() else { return };
             let Some(inner) = own.store.upgrade() else { return };
-            own.spare = inner.accounts.cap.map_or(0, headroom);
-            let wanted = own.measured + own.spare;
-            own.set(wanted);
+            own.spare = inner.accounts.cap.map_or(0, |cap| (cap / 16).min(MOST_AHEAD));
+            own.look_ahead(own.spare);
             Store(inner)
         };
-        if store.make_room().is_err() {
-            // It may write less. What it does write is noticed.
-            exactly(&store.0.accounts);
-        }
+        // It may write less than would fit. What it does write is noticed.
+        let _ = store.make_room();
     }
 
     pub(crate) fn release(&self, tx: &Transaction<'_>) -> Result<()> {
@@ -260,7 +279,8 @@ impl Store {
         if accounts.cap.is_none() {
             return Metered(None);
         }
-        let own = Own { store: Arc::downgrade(&self.0), bytes: 0, measured: 0, reserved: 0, spare: 0 };
+        let own =
+            Own { store: Arc::downgrade(&self.0), bytes: 0, measured: 0, reserved: 0, spare: 0, ahead: 0 };
         let charge = Mutex::new(Some(own));
         let meter = Arc::new(Meter { path: path.to_owned(), charge });
         lock(&accounts.metered).push(Arc::downgrade(&meter));
@@ -310,6 +330,7 @@ fn measure_all(store: &Weak<Inner>) -> Option<Duration> {
         all.iter().filter_map(Weak::upgrade).collect()
     };
     let mut changed = false;
+    let idle = meters.is_empty();
     for meter in meters {
         // Gone meanwhile, or changing under the walk: the next time, then.
         let Ok(bytes) = on_disk(&meter.path) else { continue };
@@ -317,15 +338,11 @@ fn measure_all(store: &Weak<Inner>) -> Option<Duration> {
             changed |= own.follow(bytes);
         }
     }
+    let walk = start.elapsed();
     let inner = store.upgrade()?;
     let full = *lock(&inner.accounts.full);
     if changed || full.is_some() {
-        let store = Store(inner.clone());
-        let mut answer = store.make_room();
-        if answer.is_err() {
-            exactly(&inner.accounts);
-            answer = store.make_room();
-        }
+        let answer = Store(inner.clone()).make_room();
         *lock(&inner.accounts.full) = match answer {
             Err(Error::Full { need, cap, own, others }) => Some((need, cap, own, others)),
             _ => None,
@@ -334,20 +351,9 @@ fn measure_all(store: &Weak<Inner>) -> Option<Duration> {
     let total = inner.db.read(|tx| Store(inner.clone()).sums(tx)).map_or(u64::MAX, |sums| sums.total());
     let room = inner.accounts.cap.unwrap_or(u64::MAX).saturating_sub(total);
     let harmless = Duration::from_millis(room / (FASTEST / 1000)).min(Duration::from_secs(1));
-    // At most a tenth of a processor.
-    Some(PERIOD.max(harmless).max(start.elapsed() * 10))
-}
-
-/// Near the cap nothing is charged ahead.
-fn exactly(accounts: &Accounts) {
-    let meters: Vec<Arc<Meter>> = lock(&accounts.metered).iter().filter_map(Weak::upgrade).collect();
-    for meter in meters {
-        if let Some(own) = lock(&meter.charge).as_mut() {
-            own.spare = 0;
-            let exact = own.measured.max(own.reserved);
-            own.set(exact);
-        }
-    }
+    // Directories of very many files: a quarter of a processor, and four looks a second, at least.
+    let rest = (walk * 3).min(Duration::from_millis(250));
+    Some(if idle { IDLE } else { PERIOD }.max(harmless).max(rest))
 }
 
 /// Adds up what a tree takes on the disk: blocks, linked files once. Mounts below it are not entered.

@@ -140,21 +140,23 @@ impl Store {
     pub(crate) fn make_room(&self) -> Result<()> {
         let Some(cap) = self.0.accounts.cap else { return Ok(()) };
         let target = cap - headroom(cap);
+        // What programs may write next: good to have, no more.
+        let ahead = *lock(&self.0.accounts.ahead);
         let start = Instant::now();
         loop {
             let step = self.0.db.write(|tx| {
                 self.settle(tx)?;
                 let mut sums = self.sums(tx)?;
-                if sums.total() <= target {
+                if sums.total() + ahead <= target {
                     return Ok(Step::Fits);
                 }
                 // The dead hold nothing.
                 self.bury(tx)?;
                 sums = self.sums(tx)?;
-                if sums.total() <= target {
+                if sums.total() + ahead <= target {
                     return Ok(Step::Fits);
                 }
-                let excess = sums.wanted().saturating_sub(target);
+                let excess = (sums.wanted() + ahead).saturating_sub(target);
                 if excess == 0 {
                     return Ok(Step::Deleting);
                 }
@@ -169,6 +171,9 @@ impl Store {
                         freed += victim.bytes;
                         count += 1;
                     }
+                }
+                if count == 0 && sums.wanted() <= target {
+                    return Ok(if sums.total() <= target { Step::Fits } else { Step::Deleting });
                 }
                 if count == 0 {
                     let own = self.own(tx)?;
