@@ -34,6 +34,7 @@ pub(crate) const TEST: &[Tool] = &[
     tool("git", "git"),
     tool("busybox", "busybox-static"),
     tool("python3", "python3"),
+    tool("ssh-keygen", "openssh-client"),
     tool("cc", "gcc"),
 ];
 
