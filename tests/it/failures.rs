@@ -191,7 +191,10 @@ fn privileged_interrupted_and_killed_builders_leave_nothing() {
                 "{runtime} {signal}: a mount is left"
             );
             // The next build clears up and works.
-            env.write("Dockerfile", "FROM python:3.9-slim\nRUN echo fine > /f\n");
+            env.write(
+                "Dockerfile",
+                "FROM python:3.9-slim AS made\nRUN echo fine > /f\nFROM scratch\nCOPY --from=made /f /\n",
+            );
             env.build(&layout, &["--runtime", runtime]).ok();
             assert_eq!(Image::open(&env.path("out.tar")).text("f"), "fine\n");
             let left: Vec<_> = std::fs::read_dir(env.path("store/tmp")).unwrap().flatten().collect();
