@@ -5,8 +5,11 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
-use cooper_executor::{Agent, AgentSession, CacheDir, CacheSharing, CacheWanted, Provider, WorkspaceError};
+use cooper_executor::{
+    Agent, AgentSession, CacheDir, CacheSharing, CacheWanted, Cancel, Provider, WorkspaceError,
+};
 use cooper_layer::{Index, Merged};
 use cooper_oci::Digest;
 use cooper_store::{Cache, CacheTurn, CacheUse, Store};
@@ -14,6 +17,9 @@ use cooper_store::{Cache, CacheTurn, CacheUse, Store};
 use crate::context::never;
 use crate::given::{AgentFrom, Given};
 use crate::select::{self, Selector};
+
+/// How often is looked whether a cache is free. Nobody tells; a lock that could be waited for could not be given up.
+const LOOK: Duration = Duration::from_millis(20);
 
 /// What steps of a build get from outside of it.
 #[derive(Debug)]
@@ -35,9 +41,10 @@ impl Provider for Provided {
         })
     }
 
-    fn try_cache(
+    fn cache(
         &self,
         wanted: &CacheWanted<'_>,
+        cancel: &Cancel,
         fill: &mut dyn FnMut(&Path) -> Result<(), WorkspaceError>,
     ) -> Result<Option<Box<dyn CacheDir>>, WorkspaceError> {
         let using = match wanted.sharing {
@@ -46,10 +53,13 @@ impl Provider for Provided {
             CacheSharing::Locked => CacheUse::Locked,
         };
         let seed = self.seed(wanted)?;
-        Ok(match self.store.try_cache(wanted.id, seed.as_ref(), using, fill)? {
-            CacheTurn::Taken(cache) => Some(Box::new(Taken(cache))),
-            CacheTurn::Busy => None,
-        })
+        while !cancel.is_cancelled() {
+            match self.store.try_cache(wanted.id, seed.as_ref(), using, &mut *fill)? {
+                CacheTurn::Taken(cache) => return Ok(Some(Box::new(Taken(cache)))),
+                CacheTurn::Busy => std::thread::sleep(LOOK),
+            }
+        }
+        Ok(None)
     }
 }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use cooper_layer::LayerId;
 
+use crate::cancel::Cancel;
 use crate::step::CacheSharing;
 use crate::workspaces::WorkspaceError;
 
@@ -18,11 +19,12 @@ pub trait Provider: Send + Sync {
     /// Returns an SSH agent; `None` if there is none of this name.
     fn agent(&self, id: &str) -> Result<Option<Arc<dyn Agent>>, WorkspaceError>;
 
-    /// Tries to take a cache without waiting; `None` if another has it. `fill` is called with a new, empty directory and
-    /// puts into it what the cache holds at first.
-    fn try_cache(
+    /// Takes a cache, after those who have it; `None` if `cancel` came first. `fill` is called with a new, empty directory
+    /// and puts into it what the cache holds at first.
+    fn cache(
         &self,
         wanted: &CacheWanted<'_>,
+        cancel: &Cancel,
         fill: &mut dyn FnMut(&Path) -> Result<(), WorkspaceError>,
     ) -> Result<Option<Box<dyn CacheDir>>, WorkspaceError>;
 }
@@ -74,9 +76,10 @@ impl Provider for NothingProvided {
         Ok(None)
     }
 
-    fn try_cache(
+    fn cache(
         &self,
         _: &CacheWanted<'_>,
+        _: &Cancel,
         _: &mut dyn FnMut(&Path) -> Result<(), WorkspaceError>,
     ) -> Result<Option<Box<dyn CacheDir>>, WorkspaceError> {
         Err("nobody keeps caches here".into())

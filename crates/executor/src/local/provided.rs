@@ -3,7 +3,6 @@
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use cooper_layer::{LayerId, Owners};
 use rustix::fs::{AtFlags, Gid, Mode as FileMode, OFlags, Uid};
@@ -18,9 +17,6 @@ use crate::namespace::Mode;
 use crate::provide::{CacheDir, CacheWanted};
 use crate::step::{CacheSharing, Mount, MountFrom, Step};
 use crate::workspaces::{Access, WorkspaceError};
-
-/// How often is looked whether a cache is free. Nobody tells; a lock that could be waited for could not be given up.
-const LOOK: Duration = Duration::from_millis(20);
 
 /// Tells whether the step's own directory will have secrets in it, and sockets that only the step shall reach.
 pub(super) fn needs_memory(step: &Step) -> bool {
@@ -197,16 +193,8 @@ impl Caches {
                     seed: seed.as_ref().map(|(layers, path)| (layers.as_slice(), path.as_str())),
                 };
                 let mut fill = |dir: &Path| fill(executor, &wanted, dir, owner(&mount.dest));
-                let taken = loop {
-                    if cancel.is_cancelled() {
-                        return Err(StepError::Cancelled);
-                    }
-                    match executor.provider.try_cache(&wanted, &mut fill).map_err(failed)? {
-                        Some(taken) => break taken,
-                        None => std::thread::sleep(LOOK),
-                    }
-                };
-                this.taken.push(taken);
+                let taken = executor.provider.cache(&wanted, cancel, &mut fill).map_err(failed)?;
+                this.taken.push(taken.ok_or(StepError::Cancelled)?);
                 last = Some((id, seed));
             }
             this.mounts.push((index, this.taken.len() - 1));
