@@ -210,7 +210,8 @@ fn spec(args: &Build, inputs: &Inputs) -> Result<JobSpec> {
         opts.insert("ulimit".to_owned(), args.ulimits.join(","));
     }
     if let Some(size) = &args.shm_size {
-        let bytes = bytes(size).ok_or_else(|| usage(format!("--shm-size `{size}` is not a size as 64m")))?;
+        let bytes = cooper_dockerfile::instruction::parse_size(size)
+            .ok_or_else(|| usage(format!("--shm-size `{size}` is not a size as 64m")))?;
         opts.insert("shm-size".to_owned(), bytes.to_string());
     }
     if args.no_cache {
@@ -248,19 +249,6 @@ fn spec(args: &Build, inputs: &Inputs) -> Result<JobSpec> {
         names: args.tags.clone(),
         outputs,
     })
-}
-
-/// Reads a size as docker has it: `64m`, `1gb`, `4096`.
-fn bytes(text: &str) -> Option<u64> {
-    let lower = text.to_lowercase();
-    let digits = lower.trim_end_matches('b');
-    let (digits, shift) = match digits.chars().last()? {
-        'k' => (digits.strip_suffix('k')?, 10),
-        'm' => (digits.strip_suffix('m')?, 20),
-        'g' => (digits.strip_suffix('g')?, 30),
-        _ => (digits, 0),
-    };
-    digits.parse::<u64>().ok()?.checked_mul(1 << shift)
 }
 
 fn named_context(text: &str) -> Result<(String, NamedContext)> {

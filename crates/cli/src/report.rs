@@ -167,7 +167,6 @@ impl Report {
                 };
                 let help = match error {
                     Error::Source(source) => source.hint(),
-                    Error::Store(store) => store.hint(),
                     Error::StoreGone(_) => Some("run the build again: it makes a new one".to_owned()),
                     _ => None,
                 };
@@ -225,7 +224,6 @@ impl Report {
                 Some("install crun or runc, or name one with --runtime".to_owned())
             }
             StepError::Source(source) => source.hint(),
-            StepError::Store(store) => store.hint(),
             _ => missing.help,
         };
         let help = help.or_else(|| store_error(&*step.error)?.hint());

@@ -13,6 +13,7 @@ mod suggest;
 
 pub use build::{Item, Stages, errors, parse, parse_one};
 pub use expand::Expander;
+pub use fields::parse_size;
 
 use crate::position::{Lines, Span};
 use std::time::Duration;

@@ -78,7 +78,7 @@ pub use given::{AgentFrom, Entitlement, Given, SecretFrom};
 pub use job::{Engine, Report};
 pub use near::near;
 pub use settings::{Settings, max_used, registries};
-pub use size::{MaxUsed, disk, parse_size};
+pub use size::{MaxUsed, disk};
 pub use spec::{Context, Dest, JobSpec, NamedContext, Output};
 
 /// Returns 32 bytes that no other call returns: for what must not be equal to anything earlier.

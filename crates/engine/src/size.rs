@@ -76,7 +76,7 @@ pub fn disk(path: &Path) -> Result<(u64, u64), Error> {
 
 /// Reads a size as `500MB`, `20 GiB` or a number of bytes. As on disks, `k`, `M`, `G`, `T` are thousands; with an `i` they are
 /// powers of 1024.
-pub fn parse_size(text: &str) -> Option<u64> {
+fn parse_size(text: &str) -> Option<u64> {
     let text = text.trim().to_ascii_lowercase();
     let (number, unit) =
         text.split_at(text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len()));

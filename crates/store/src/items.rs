@@ -1,13 +1,11 @@
 //! What is in a store, one by one, for people: sizes that add up, who keeps what, what would go first.
 
-use cooper_layer::Timestamp;
 use cooper_oci::Digest;
 use serde::Serialize;
 
 use crate::db::SqlContext as _;
 use crate::error::Result;
 use crate::store::Store;
-use crate::time;
 
 /// What kind of thing an item is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -78,11 +76,6 @@ impl Item {
     /// Tells whether it would go when room is needed.
     pub fn is_reclaimable(&self) -> bool {
         self.kept.is_empty()
-    }
-
-    /// Returns when it was used last.
-    pub fn last_used(&self) -> Option<Timestamp> {
-        self.used.map(time::from_sql)
     }
 }
 

@@ -114,11 +114,7 @@ impl Filter {
                 );
             }
             // As buildx: nobody writes whole ids.
-            Some(("=", value)) if field == Field::Id => match Regex::new(value) {
-                Ok(regex) => Wanted::Matches(regex),
-                Err(_) => return usage("that is no regular expression"),
-            },
-            Some(("~=", value)) => match Regex::new(value) {
+            Some((op, value)) if op == "~=" || (op == "=" && field == Field::Id) => match Regex::new(value) {
                 Ok(regex) => Wanted::Matches(regex),
                 Err(_) => return usage("that is no regular expression"),
             },

@@ -93,7 +93,7 @@ pub(super) fn parse_i32(text: &str) -> Result<i32, &'static str> {
 }
 
 /// Reads a size with an optional binary suffix: `64m`, `1.5 GiB`, `100`. Bytes.
-pub(super) fn parse_size(text: &str) -> Option<i64> {
+pub fn parse_size(text: &str) -> Option<i64> {
     let last = text.rfind(|c: char| c.is_ascii_digit() || c == '.' || c == ' ')?;
     let (number, suffix) = text.split_at(last + 1);
     // At most one blank separates the number from its suffix.
