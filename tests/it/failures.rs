@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use cooper_tests::cooper::{Env, Finished, User, base};
 use cooper_tests::image::Image;
-use cooper_tests::trials::kill;
+use cooper_tests::trials::{holds_locks, kill};
 
 fn environment(dockerfile: &str) -> Env {
     let env = Env::new(User::Root);
@@ -185,6 +185,9 @@ fn privileged_interrupted_and_killed_builders_leave_nothing() {
             kill(child.id(), signal);
             assert_eq!(child.wait().unwrap().code(), code, "{runtime} {signal}");
             wait_until(&format!("{runtime} {signal}: the step is gone"), || processes_with(&mark) == 0);
+            // What kept the step goes after it, and until then its files are not cleared up.
+            let locks = env.path("store/attempts.lock");
+            wait_until(&format!("{runtime} {signal}: its keeper is gone"), || !holds_locks(&locks));
             let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap();
             assert!(
                 !mounts.contains(&*env.path("store").to_string_lossy()),
